@@ -1,0 +1,204 @@
+"""Makes one child: which operators work on it, what the model is asked, and what is recorded on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from guided_evolution.events import Event
+from guided_evolution.genome import Genome
+from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.llm import LLM, Reply, Request
+from guided_evolution.operators import (
+    Change,
+    Context,
+    EvolutionOfThought,
+    Mate,
+    Mutate,
+    Operator,
+    Proposal,
+    Rejection,
+    distil_prompt,
+)
+from guided_evolution.problem import Problem
+from guided_evolution.prompts.book import Book
+from guided_evolution.randomness import stream
+from guided_evolution.reply import lesson
+from guided_evolution.scoring import Scorer
+from guided_evolution.settings import Settings
+from guided_evolution.store import Store
+
+PAPER_TEMPERATURE = (0.05, 0.4)
+SMALL_TEMPERATURE = (0.5, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to become one child, decided before any model is asked.
+
+    Attributes:
+        number: The child's id.
+        parents: One parent, or two when `mate` is set; the child is a changed first.
+        mate: Whether the parents are mated.
+        mutate: Whether the result is mutated.
+        changes: What the elites have to teach.
+    """
+
+    number: int
+    generation: int
+    parents: tuple[Individual, ...]
+    mate: bool
+    mutate: bool
+    changes: Sequence[Change] = ()
+
+
+class Breeder:
+    """Turns plans into individuals, asking one model."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        store: Store,
+        llm: LLM,
+        scorer: Scorer,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._store = store
+        self._llm = llm
+        self._scorer = scorer
+        self._emit = emit
+        self._book = Book(problem.prompts)
+        self._lane = asyncio.Semaphore(settings.llm_parallel)
+        self._lessons: dict[tuple[int, str], asyncio.Task[str]] = {}
+        self.before_asking: Callable[[], None] = lambda: None
+
+    async def breed(self, plan: Plan) -> tuple[Individual, Outcome | None]:
+        """Makes the child of a plan; a rejected one comes with its outcome, its program is the first parent's.
+
+        Raises:
+            ModelError: When the model can't be asked.
+        """
+        rng = stream(self._settings.seed, "child", plan.number)
+        context, asked = self._context(plan, rng)
+        current, steps = plan.parents[0], list[Step]()
+        reason, tried = "", None
+        for operator in self._operators(plan, rng):
+            if operator.parents == 1 and steps and not plan.mutate:
+                break
+            result = await operator.propose((current, *plan.parents[1:]), context)
+            if isinstance(result, Rejection) and result.idle and operator.parents == 1:
+                result = await Mutate().propose((current,), context)
+            if isinstance(result, Proposal):
+                steps.append(result.step)
+                current = Individual(plan.number, plan.generation, result.genome)
+            else:
+                reason, tried = result.reason, result.step or tried
+        origin = Origin(tuple(parent.id for parent in plan.parents), tuple(steps), tuple(asked))
+        if steps:
+            return replace(current, origin=origin), None
+        origin = replace(origin, steps=(tried,) if tried else ())
+        child = Individual(plan.number, plan.generation, plan.parents[0].genome, origin)
+        return child, Outcome(Status.REJECTED, reason)
+
+    def _operators(self, plan: Plan, rng: np.random.Generator) -> list[Operator]:
+        """Mating first, then a mutation; a child whose mating fails is mutated, so that its place is not lost."""
+        thought = bool(plan.changes) and rng.random() < self._settings.p_eot
+        mutation: Operator = EvolutionOfThought() if thought else Mutate()
+        return [Mate(), mutation] if plan.mate else [mutation]
+
+    def _context(self, plan: Plan, rng: np.random.Generator) -> tuple[Context, list[Exchange]]:
+        small = self._llm.small
+        asked: list[Exchange] = []
+
+        async def ask(purpose: str, prompt: str) -> Reply:
+            reply, exchange = await self._ask(plan.number, len(asked), self._request(purpose, prompt, rng))
+            asked.append(exchange)
+            return reply
+
+        def refuse(reason: str) -> None:
+            asked[-1] = replace(asked[-1], verdict=reason)
+            self._store.put_verdict(plan.number, len(asked) - 1, reason)
+            self._emit(Event("refused", plan.number, reason))
+
+        async def check(genome: Genome) -> Outcome:
+            return await self._scorer.check(plan.number, genome)
+
+        context = Context(
+            problem=self._problem,
+            book=self._book,
+            rng=rng,
+            moves={"on": True, "off": False}.get(self._settings.moves, small),
+            repairs={"repair": True, "draw": False}.get(self._settings.retry, not small),
+            two_steps=small,
+            tries=self._settings.tries,
+            changes=plan.changes,
+            ask=ask,
+            refuse=refuse,
+            check=check,
+            distil=self._distil,
+        )
+        return context, asked
+
+    def _request(self, purpose: str, prompt: str, rng: np.random.Generator) -> Request:
+        low, high = self._settings.temperature or (SMALL_TEMPERATURE if self._llm.small else PAPER_TEMPERATURE)
+        tokens = self._settings.reply_tokens
+        top_p = self._settings.top_p
+        if top_p is None and self._settings.temperature is None and not self._llm.small:
+            top_p = 0.1
+        return Request(
+            purpose=purpose,
+            prompt=prompt,
+            temperature=round(float(rng.uniform(low, high)), 3),
+            top_p=top_p,
+            max_tokens=int(rng.integers(tokens[0], tokens[1] + 1)),
+            seed=int(rng.integers(2**31)),
+        )
+
+    async def _ask(self, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
+        """Asks, or reads the recorded answer; a reply is committed before anybody looks at it."""
+        recorded = self._store.asked(number, turn)
+        if recorded is not None and recorded.exchange.prompt == request.prompt:
+            exchange = recorded.exchange
+            return Reply(exchange.reply, exchange.model, cut=recorded.cut), exchange
+        async with self._lane:
+            self.before_asking()
+            self._emit(Event("ask", number, request.purpose))
+            reply = await self._llm.ask(request, lambda piece: self._emit(Event("text", number, piece)))
+            exchange = Exchange(
+                purpose=request.purpose,
+                model=reply.model,
+                prompt=request.prompt,
+                reply=reply.text,
+                system=request.system,
+                reasoning=reply.reasoning,
+                tokens_in=reply.tokens_in,
+                tokens_out=reply.tokens_out,
+                usd=reply.usd,
+                seconds=reply.seconds,
+                temperature=request.temperature,
+                max_tokens=request.max_tokens,
+            )
+            self._store.put_exchange(number, turn, exchange, cut=reply.cut)
+        self._emit(Event("reply", number, data={"seconds": reply.seconds, "tokens_out": reply.tokens_out}))
+        return reply, exchange
+
+    async def _distil(self, change: Change) -> str:
+        key = (change.teacher.id, change.after.name)
+        if key not in self._lessons:
+            self._lessons[key] = asyncio.ensure_future(self._lesson(change))
+        return await asyncio.shield(self._lessons[key])
+
+    async def _lesson(self, change: Change) -> str:
+        """One lesson for each elite's change; it is recorded with the elite, under a negative turn."""
+        names = [block.name for block in change.teacher.genome.blocks]
+        turn = -1 - names.index(change.after.name)
+        rng = stream(self._settings.seed, "lesson", change.teacher.id, turn)
+        request = self._request("distil", distil_prompt(change, self._book, self._problem), rng)
+        reply, _ = await self._ask(change.teacher.id, turn, request)
+        return lesson(reply.text)

@@ -1,0 +1,312 @@
+"""Run one job from beginning to end: write its folder, start its supervisor, read its outcome.
+
+The chain is executor, `run`, `supervisor.py`, `worker.py`; each is a process or a thread of its own, and
+what passes between them are files and one secret. At this level nothing keeps a candidate from reading the
+files of the user who started the run, or the environment of the run's own process: that takes a jail.
+
+A job folder holds `job.json`, which the worker reads, and `scratch`, the one folder it writes: its working
+directory and home, with the program in `scratch/program` and the signed results in `scratch/.worker`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from guided_evolution.errors import RunError
+from guided_evolution.evaluation import Job, supervisor
+from guided_evolution.individual import Outcome, Status
+
+Partial = Callable[[dict[str, float]], bool | None]
+
+POLL = 0.2
+# How long a supervisor may take beyond the job's own limit, to kill a large tree and write the outcome.
+GRACE = 20.0
+CHUNK = 1 << 20
+MAX_PROGRESS = 64 << 20
+KEPT_VARIABLES = (
+    *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE"),
+    *(
+        "CUDA_HOME",
+        "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
+        "HIP_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+    ),
+    *("GUIDED_EVOLUTION_DATA", "GUIDED_EVOLUTION_CACHE"),
+)
+NETWORK_VARIABLES = (
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+
+def run(job: Job, folder: Path, on_partial: Partial | None = None, stop: threading.Event | None = None) -> Outcome:
+    """Score one candidate in a process tree of its own, and wait for it.
+
+    Args:
+        job: What to run, and its limits.
+        folder: A folder that doesn't exist yet; it is removed at the end.
+        on_partial: Called in this thread with the finite numbers of each partial result; when it returns
+            True the job is stopped and its outcome is PRUNED.
+        stop: When it is set the job is stopped and its outcome is LOST.
+
+    Returns:
+        What became of it. A failure of the candidate's is a status with a reason.
+
+    Raises:
+        RunError: When the job can't be started or watched, through no fault of the candidate's.
+    """
+    folder = folder.absolute()
+    try:
+        folder.mkdir(parents=True)
+        folder = folder.resolve()
+    except OSError as error:
+        raise RunError(f"can't make the job folder {folder}: {error.strerror}") from error
+    try:
+        _fill(job, folder)
+        return _supervise(job, folder, on_partial, stop)
+    finally:
+        _remove(folder)
+
+
+def environment(job: Job, scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a worker, built from an allow-list: keys and tokens never get in.
+
+    Args:
+        job: For its number of threads, and whether it needs a network.
+        scratch: Home, temporary folder and cache of the worker.
+        given: The environment of the run itself.
+    """
+    names = KEPT_VARIABLES + (NETWORK_VARIABLES if job.network else ())
+    # An address with an "@" is a proxy with a password in it.
+    kept = {name: given[name] for name in names if name in given and "@" not in given[name]}
+    folders = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    kept |= dict.fromkeys(folders, str(scratch)) | dict.fromkeys(threads, str(job.threads))
+    kept |= {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",
+    }
+    # With another home and folder the worker would lose packages that the run itself can import.
+    if site.ENABLE_USER_SITE:
+        kept["PYTHONUSERBASE"] = site.getuserbase()
+    path = [str(Path(part).absolute()) for part in given.get("PYTHONPATH", "").split(os.pathsep) if part]
+    if path:
+        kept["PYTHONPATH"] = os.pathsep.join(path)
+    return kept
+
+
+def _fill(job: Job, folder: Path) -> None:
+    """Write the program and `job.json`."""
+    scratch = folder / "scratch"
+    try:
+        (scratch / ".worker").mkdir(parents=True)
+        for name, text in job.files.items():
+            if not _is_inside(name):
+                raise RunError(f"{job.name}: the file name {name!r} leaves the program's folder")
+            path = scratch / "program" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        described = json.dumps(_describe(job, folder))
+        (folder / "job.json").write_text(described, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"can't write the job {job.name}: {error}") from error
+
+
+def _describe(job: Job, folder: Path) -> dict[str, Any]:
+    worker = Path(__file__).with_name("worker.py")
+    return {
+        "name": job.name,
+        "stage": job.stage,
+        "program": next(iter(job.files), ""),
+        "problem": str(job.problem.resolve()),
+        "evaluator": job.evaluator,
+        "objectives": list(job.objectives),
+        "seconds": job.seconds,
+        "memory_mb": job.memory_mb,
+        "threads": job.threads,
+        "seed": job.seed,
+        "device": job.device,
+        "data": None if job.data is None else str(job.data.resolve()),
+        # -P: what lies beside worker.py must not shadow a module that the evaluator imports.
+        "command": [sys.executable, "-P", "-X", "faulthandler", str(worker), str(folder)],
+    }
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _supervise(job: Job, folder: Path, on_partial: Partial | None, stop: threading.Event | None) -> Outcome:
+    nonce = secrets.token_hex(32)
+    started = time.monotonic()
+    scratch = folder / "scratch"
+    with TemporaryFile(dir=folder) as answer, TemporaryFile(dir=folder) as errors:
+        process = _start(job, folder, answer, errors)
+        try:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.write(f"{nonce}\n".encode())
+                process.stdin.flush()
+            early = _follow(process, started + job.seconds + GRACE, _partials(scratch, nonce), on_partial, stop)
+        finally:
+            _end(process, scratch)
+        seconds = time.monotonic() - started
+        if early is not None:
+            return Outcome(*early, seconds=seconds)
+        answer.seek(0)
+        found = supervisor.verified(answer.read(2 * supervisor.MAX_RESULT), nonce, "outcome")
+        if process.returncode == 0 and found is not None:
+            return _outcome(found, scratch)
+        errors.seek(0)
+        said = errors.read(CHUNK).decode("utf-8", "replace").strip()
+    return _without_outcome(process.returncode, said, job, seconds)
+
+
+def _start(job: Job, folder: Path, answer: IO[bytes], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", supervisor.__file__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=answer,
+            stderr=errors,
+            cwd=folder,
+            env=environment(job, folder / "scratch", os.environ),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RunError(f"can't start {sys.executable or 'Python'} for {job.name}: {error.strerror}") from error
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    batches: Iterator[list[dict[str, float]] | None],
+    on_partial: Partial | None,
+    stop: threading.Event | None,
+) -> tuple[Status, str] | None:
+    """Wait for the supervisor, pass partial results on; the status and reason when it must end early."""
+    running = True
+    while running:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(POLL)
+            running = False
+        batch = None if on_partial is None else next(batches)
+        while on_partial is not None and batch is not None:
+            for scores in batch:
+                if on_partial(scores) and running:
+                    return Status.PRUNED, "stopped early by the run"
+            # An ended job's file is read to its end: the last scores came just before.
+            batch = None if running else next(batches)
+        if running and stop is not None and stop.is_set():
+            return Status.LOST, "stopped by the run"
+        if running and time.monotonic() > deadline:
+            process.kill()
+            return Status.TIMED_OUT, "stopped after its supervisor no longer answered"
+    return None
+
+
+def _partials(scratch: Path, nonce: str) -> Iterator[list[dict[str, float]] | None]:
+    """Yield the scores of the partial results, some at a time, and None whenever there are no more yet."""
+    path = scratch / ".worker" / "progress.jsonl"
+    offset = 0
+    while True:
+        text = supervisor.read_plain(path, CHUNK, offset) if offset < MAX_PROGRESS else b""
+        end = text.rfind(b"\n") + 1
+        # A line without end, or too short for its signature, is none of the worker's.
+        offset += end or (len(text) if len(text) == CHUNK else 0)
+        lines = [line for line in text[:end].splitlines() if len(line) > 64]
+        found = [supervisor.verified(line, nonce, "progress") for line in lines]
+        yield [payload["scores"] for payload in found if payload] if end or len(text) == CHUNK else None
+
+
+def _end(process: subprocess.Popen[bytes], scratch: Path) -> None:
+    """Close the lifeline, wait for the supervisor, and do its work where it was itself killed."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        _sweep(scratch)
+
+
+def _sweep(scratch: Path) -> None:
+    """Kill what a supervisor left that died before its worker: all whose home is this job's folder."""
+    mark = f"HOME={scratch}\0".encode()
+    for _ in range(200):
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (process / "environ").read_bytes():
+                    found.append(int(process.name))
+        if not found:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in found:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+        time.sleep(0.01)
+
+
+def _outcome(found: Mapping[str, Any], scratch: Path) -> Outcome:
+    return Outcome(
+        status=Status(found["status"]),
+        reason=_text(found.get("reason", ""), scratch),
+        scores=found.get("scores", {}),
+        metrics=found.get("metrics", {}),
+        feedback=_text(found.get("feedback", ""), scratch),
+        log_tail=_text(found["log_tail"], scratch),
+        seconds=found["seconds"],
+        peak_mb=found["peak_mb"],
+    )
+
+
+def _text(text: str, scratch: Path) -> str:
+    """Text that can be stored and compared: no lone surrogates, and no path that differs from job to job."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    return text.replace(f"{scratch}/program/", "").replace(f"{scratch}/", "").replace(str(scratch), ".")
+
+
+def _without_outcome(code: int, said: str, job: Job, seconds: float) -> Outcome:
+    """What a supervisor that left no outcome means: it was stopped, it was killed, or it failed."""
+    if code == 0:
+        return Outcome(Status.LOST, "stopped from outside", seconds=seconds)
+    if code < 0:
+        # Nobody of ours kills a supervisor: the candidate did, or the machine ran out of memory.
+        name = supervisor.signal_name(-code)
+        return Outcome(Status.CRASHED, f"its supervisor was killed by {name}", seconds=seconds)
+    raise RunError(f"the job {job.name} could not be run: {said.splitlines()[-1] if said else f'exit {code}'}")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a job folder, also one whose folders the candidate made unreadable."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for root, names, _ in os.walk(folder):
+            for path in (Path(root, name) for name in names):
+                if not path.is_symlink():
+                    with suppress(OSError):
+                        path.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,34 @@
+"""What a run tells while it goes: progress displays, trackers and tests listen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        kind: "ask" (a question was sent), "text" (a piece of its reply arrived), "reply" (it is complete),
+            "refused" (it can't be used), "check", "evaluate" (a worker started), "partial" (it reported),
+            "individual" (an individual is done), "generation" (a generation is done), "note", "stop".
+        individual: The id it is about; None for the run as a whole.
+        text: A line or a piece of text.
+        data: Further values, by kind.
+    """
+
+    kind: str
+    individual: int | None = None
+    text: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Hears every event of a run, in order, on the run's own thread: it must be quick."""
+
+    def on(self, event: Event) -> None:
+        """Takes one event."""
+        ...

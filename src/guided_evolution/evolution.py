@@ -1,0 +1,232 @@
+"""The loop: Algorithm 1 of Morris, Jurado and Zutty (GECCO 2024), with its two lanes overlapped.
+
+`Evolution.run` reads as the algorithm does. Algorithm 2, the mutation, is `operators.Mutate` and
+`operators.EvolutionOfThought`; `breeding.Breeder` chooses between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from guided_evolution import selection
+from guided_evolution.breeding import Breeder, Plan
+from guided_evolution.budget import Budget, Clock
+from guided_evolution.errors import RunError
+from guided_evolution.events import Event, Listener
+from guided_evolution.executors import Executor
+from guided_evolution.individual import Individual, Status
+from guided_evolution.llm import LLM
+from guided_evolution.operators import Change, changes_of
+from guided_evolution.population import front, points, violations
+from guided_evolution.problem import Problem
+from guided_evolution.randomness import stream
+from guided_evolution.scoring import LostError, Scorer
+from guided_evolution.settings import Settings
+from guided_evolution.store import Store
+
+INTERRUPTED = "interrupted"
+
+
+class _StoppedError(Exception):
+    """Raised inside a child's making when nothing new may be started."""
+
+
+class Evolution:
+    """One run: a problem, a model, an evaluation lane, and the record of what happens."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        store: Store,
+        llm: LLM,
+        executor: Executor,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        self.problem = problem
+        self.settings = settings
+        self._store = store
+        self._listeners = tuple(listeners)
+        self._scorer = Scorer(problem, settings, store, executor, self._emit)
+        self._breeder = Breeder(problem, settings, store, llm, self._scorer, self._emit)
+        self._breeder.before_asking = self._may_start
+        self._budget = Budget.of(settings)
+        self._clock = Clock(store.meta("seconds", 0.0))
+        self._individuals: dict[int, Individual] = {}
+        self._digests: dict[str, int] = {}
+        self._stop_reason = ""
+        self.hall_of_fame: list[Individual] = []
+
+    async def run(self) -> str:
+        """Evolves until the generations or a budget end, and gives the reason for stopping.
+
+        Raises:
+            RunError: When the seed can't be scored, or the record can't be written.
+            ModelError: When the model can't be asked; what was recorded is kept, and the run can be resumed.
+        """
+        seed = await self._seed()
+        population = [seed, *await self._children(0, self._first_plans(seed))]
+        for generation in range(1, self.settings.generations + 1):
+            elites = self._elites(population)
+            parents = self._parents(population, generation)
+            offspring = await self._children(generation, self._plans(generation, parents, elites))
+            population = [*elites, *offspring]
+            if self._stop_reason:
+                break
+        return self._finish()
+
+    def stop(self, reason: str) -> None:
+        """Starts nothing new: what is in flight is finished and recorded."""
+        self._stop_reason = self._stop_reason or reason
+
+    # -- selection ----------------------------------------------------------------------------------------------
+
+    def _elites(self, population: Sequence[Individual]) -> list[Individual]:
+        return self._spea2(population, self.settings.population)
+
+    def _spea2(self, population: Sequence[Individual], k: int) -> list[Individual]:
+        where = points(self.problem, population)
+        kept = selection.spea2_survivors(where, k, violations(self.problem, population))
+        return [population[index] for index in kept]
+
+    def _parents(self, population: Sequence[Individual], generation: int) -> list[Individual]:
+        rng = stream(self.settings.seed, "parents", generation)
+        where, broken = points(self.problem, population), violations(self.problem, population)
+        chosen = selection.tournament(where, self.settings.population, rng, broken)
+        return [population[index] for index in chosen]
+
+    # -- planning: every decision that needs no model, in one place and in one order --------------------------
+
+    def _first_plans(self, seed: Individual) -> list[Plan]:
+        """The initial population: the seed after one mutation of one block; nothing was scored, so no thought."""
+        wanted = self._budget.children(self.settings.first_population, self._evaluated)
+        return [Plan(number, 0, (seed,), mate=False, mutate=True) for number in range(1, wanted + 1)]
+
+    def _plans(self, generation: int, parents: Sequence[Individual], elites: Sequence[Individual]) -> list[Plan]:
+        changes = self._changes(elites)
+        wanted = self._budget.children(len(parents), self._evaluated)
+        if not wanted:
+            self.stop(f"max_evaluations reached ({self._budget.evaluations})")
+        first = 1 + self.settings.first_population + (generation - 1) * self.settings.population
+        plans = []
+        for slot in range(wanted):
+            pair = stream(self.settings.seed, "pair", generation, slot // 2)
+            mate = bool(pair.random() < self.settings.p_mate)
+            own = stream(self.settings.seed, "plan", generation, slot)
+            partner = parents[slot ^ 1] if slot ^ 1 < len(parents) else parents[0]
+            plans.append(
+                Plan(
+                    number=first + slot,
+                    generation=generation,
+                    parents=(parents[slot], partner) if mate else (parents[slot],),
+                    mate=mate,
+                    # a child that is neither mated nor mutated would be its parent again, so it is mutated
+                    mutate=not mate or bool(own.random() < self.settings.p_mutate),
+                    changes=changes,
+                )
+            )
+        return plans
+
+    def _changes(self, elites: Sequence[Individual]) -> list[Change]:
+        teachers = self._spea2(elites, self.settings.eot_elites)
+        seed = self._individuals[0].genome
+        return [
+            change for teacher in teachers for change in changes_of(teacher, seed, self.problem, self._individuals.get)
+        ]
+
+    # -- children -----------------------------------------------------------------------------------------------
+
+    async def _seed(self) -> Individual:
+        seed = await self._score(Individual(0, 0, self.problem.genome()))
+        if seed is None:
+            raise RunError("stopped before the seed was scored")
+        if not seed.ok:
+            reason = seed.outcome.reason if seed.outcome else ""
+            raise RunError(f"the seed can't be scored ({seed.status}): {reason}")
+        self._enrol([seed])
+        return seed
+
+    async def _children(self, generation: int, plans: Sequence[Plan]) -> list[Individual]:
+        """Breeds and scores the children of a generation, each as soon as it can be; gives those that may live."""
+        tasks = [asyncio.ensure_future(self._child(plan)) for plan in plans]
+        try:
+            born = await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        fresh = self._enrol([child for child in born if child is not None])
+        self._emit(Event("generation", data={"generation": generation, "front": self.hall_of_fame}))
+        return fresh
+
+    async def _child(self, plan: Plan) -> Individual | None:
+        recorded = self._store.individual(plan.number)
+        if recorded is not None and recorded.outcome is not None:
+            return recorded if recorded.status is Status.REJECTED else await self._score(recorded)
+        try:
+            child, rejected = await self._breeder.breed(plan)
+        except (_StoppedError, LostError):
+            return None
+        if rejected is None:
+            return await self._score(child)
+        self._store.put_individual(child)
+        self._store.put_outcome(child.id, rejected)
+        return self._announce(replace(child, outcome=rejected))
+
+    async def _score(self, individual: Individual) -> Individual | None:
+        """The individual with its outcome, recorded; None when its evaluation was cut short by a stop."""
+        self._store.put_individual(individual)
+        outcome = await self._scorer.evaluate(individual)
+        if outcome.status is Status.LOST:
+            return None
+        self._store.put_outcome(individual.id, outcome)
+        return self._announce(replace(individual, outcome=outcome))
+
+    def _enrol(self, children: Sequence[Individual]) -> list[Individual]:
+        """Takes children into the run; gives those that are scored and new, in the order of their ids."""
+        fresh = []
+        for child in sorted(children, key=lambda each: each.id):
+            twin = self._digests.get(child.genome.digest)
+            if child.status is not Status.REJECTED:
+                if twin is not None and child.twin != twin:
+                    child = replace(child, twin=twin)
+                    self._store.put_individual(child)
+                self._digests.setdefault(child.genome.digest, child.id)
+            self._individuals[child.id] = child
+            if child.ok and twin is None:
+                fresh.append(child)
+        self.hall_of_fame = front(self.problem, [*self.hall_of_fame, *fresh])
+        return fresh
+
+    # -- stopping and telling -----------------------------------------------------------------------------------
+
+    @property
+    def _evaluated(self) -> int:
+        return len(self._digests)
+
+    def _may_start(self) -> None:
+        if not self._stop_reason:
+            self.stop(self._budget.reached(self._store.spending(), self._clock.seconds / 3600))
+        if self._stop_reason:
+            raise _StoppedError
+
+    def _finish(self) -> str:
+        reason = self._stop_reason or f"{self.settings.generations} generations done"
+        self._store.put_meta(
+            seconds=self._clock.seconds,
+            stop_reason=reason,
+            status="interrupted" if reason == INTERRUPTED else "done",
+        )
+        self._emit(Event("stop", text=reason))
+        return reason
+
+    def _announce(self, individual: Individual) -> Individual:
+        self._emit(Event("individual", individual.id, data={"individual": individual}))
+        return individual
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener.on(event)

@@ -1,0 +1,78 @@
+"""What a language model is to this project: something that answers a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question.
+
+    Attributes:
+        purpose: What it is for: "mutate", "mate", "distil", "apply" or "repair".
+        prompt: The user message.
+        system: The system message; empty for none.
+        temperature: Sampling temperature, 0 to 2; None leaves it to the model.
+        top_p: Nucleus mass, 0 to 1; None leaves it to the model.
+        max_tokens: Largest number of reply tokens.
+        seed: Sampling seed for models that take one.
+    """
+
+    purpose: str
+    prompt: str
+    system: str = ""
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int = 1000
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one request.
+
+    Attributes:
+        tokens_in: Prompt tokens, or None when the provider did not say.
+        tokens_out: Reply tokens, or None when the provider did not say.
+        usd: Price in US dollars; None when it is not known, 0 for a local model.
+        seconds: Wall time of the call.
+        cut: True when the reply ended because max_tokens was reached.
+    """
+
+    text: str
+    model: str
+    reasoning: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    usd: float | None = None
+    seconds: float = 0.0
+    cut: bool = False
+
+
+class LLM(Protocol):
+    """A language model."""
+
+    @property
+    def name(self) -> str:
+        """How the model is called in the record, e.g. "local:qwen2.5-coder-1.5b"."""
+        ...
+
+    @property
+    def small(self) -> bool:
+        """True for a model of a few billion parameters: concrete moves, fresh draws, Evolution of Thought in two steps."""
+        ...
+
+    async def ask(self, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:
+        """Answers a request; `on_text` gets each piece of the reply as it arrives.
+
+        Raises:
+            ModelError: When the model can't be reached or refuses; `permanent` says whether asking again can help.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Releases what the model holds; it can't be asked afterwards."""
+        ...

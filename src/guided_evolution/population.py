@@ -1,0 +1,68 @@
+"""Individuals as the arrays that selection works on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guided_evolution import selection
+from guided_evolution.individual import Individual
+from guided_evolution.problem import Problem
+
+
+def points(problem: Problem, individuals: Sequence[Individual]) -> NDArray[np.float64]:
+    """The scores, to be minimised: one row per individual, one column per objective; all must be OK."""
+    rows = [problem.point(individual.scores) for individual in individuals]
+    return np.array(rows, dtype=float).reshape(len(rows), len(problem.objectives))
+
+
+def violations(problem: Problem, individuals: Sequence[Individual]) -> NDArray[np.float64]:
+    """The sum of relative constraint violations of each individual; 0 is feasible."""
+    return np.array([_violation(problem, individual) for individual in individuals], dtype=float)
+
+
+def _violation(problem: Problem, individual: Individual) -> float:
+    metrics = individual.outcome.metrics if individual.outcome else {}
+    return problem.violation({**metrics, **individual.scores})
+
+
+def distinct(individuals: Sequence[Individual]) -> list[Individual]:
+    """Those that were scored, one for each program: the one with the lowest id."""
+    first: dict[str, Individual] = {}
+    for individual in sorted(individuals, key=lambda each: each.id):
+        if individual.ok:
+            first.setdefault(individual.genome.digest, individual)
+    return list(first.values())
+
+
+def front(problem: Problem, individuals: Sequence[Individual]) -> list[Individual]:
+    """The non-dominated individuals, sorted by the first objective, best first; one for each point.
+
+    Among individuals with equal scores the earliest stands for all.
+    """
+    scored = distinct(individuals)
+    if not scored:
+        return []
+    where = points(problem, scored)
+    kept = selection.nondominated(where, violations(problem, scored))
+    first: dict[tuple[float, ...], Individual] = {}
+    for index in np.flatnonzero(kept):
+        first.setdefault(tuple(where[index]), scored[index])
+    return [first[point] for point in sorted(first)]
+
+
+def reference_point(problem: Problem, individuals: Sequence[Individual]) -> tuple[float, ...]:
+    """The hypervolume's reference, to be minimised: the objectives' own, else the worst value that was seen."""
+    where = points(problem, [individual for individual in individuals if individual.ok])
+    return tuple(
+        float(where[:, column].max()) if objective.reference is None else objective.minimised(objective.reference)
+        for column, objective in enumerate(problem.objectives)
+    )
+
+
+def hypervolume(problem: Problem, individuals: Sequence[Individual], reference: Sequence[float]) -> float:
+    """The volume between the feasible individuals and the reference, in the objectives' own units."""
+    feasible = [each for each in individuals if each.ok and _violation(problem, each) == 0]
+    return selection.hypervolume(points(problem, feasible), reference) if feasible else 0.0

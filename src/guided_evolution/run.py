@@ -1,0 +1,195 @@
+"""A run, read from its record: what people look at in a notebook, and what the views are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guided_evolution import population
+from guided_evolution.errors import RunError, UsageError
+from guided_evolution.individual import Exchange, Individual, Outcome
+from guided_evolution.problem import Constraint, Limits, Objective, Problem
+from guided_evolution.store import FILE, Store
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+class Run:
+    """One run's record, open for reading; nothing in it is changed.
+
+    Attributes:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._store = Store.open(self.folder)
+
+    def close(self) -> None:
+        """Closes the record."""
+        self._store.close()
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The problem as it was when the run began."""
+        return problem_from_json(self._store.meta("problem"))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The options of the run."""
+        settings: Mapping[str, Any] = self._store.meta("settings", {})
+        return settings
+
+    @property
+    def status(self) -> str:
+        """ "running", "done", "interrupted" or "failed"; a run whose process is gone reads "running" no more."""
+        return str(self._store.meta("status", "running"))
+
+    @property
+    def stop_reason(self) -> str:
+        """Why it ended; empty while it goes."""
+        return str(self._store.meta("stop_reason", ""))
+
+    @property
+    def version(self) -> str:
+        """The version of this package that began it."""
+        return str(self._store.meta("versions", {}).get("guided_evolution", "unknown"))
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds over all its sessions, as of the last stop."""
+        return float(self._store.meta("seconds", 0.0))
+
+    @property
+    def created(self) -> float:
+        """When it began, in seconds since the epoch."""
+        return float(self._store.meta("created", 0.0))
+
+    @property
+    def spending(self) -> Mapping[str, float]:
+        """Sums over all model calls; see `Store.spending`."""
+        return self._store.spending()
+
+    @cached_property
+    def individuals(self) -> list[Individual]:
+        """All individuals in the order of their ids, without their exchanges; `individual` gives those too."""
+        return self._store.individuals()
+
+    def individual(self, number: int) -> Individual:
+        """One individual with every question asked for it.
+
+        Raises:
+            RunError: When the run has no such individual.
+        """
+        found = self._store.individual(number)
+        if found is None:
+            last = self.individuals[-1].id if self.individuals else None
+            hint = "it has none yet" if last is None else f"its ids go from 0 to {last}"
+            raise RunError(f"{self.folder} has no individual {number}: {hint}.")
+        return found
+
+    @property
+    def seed(self) -> Individual:
+        """The seed."""
+        return self.individual(0)
+
+    @property
+    def front(self) -> list[Individual]:
+        """The non-dominated individuals of the whole run, best by the first objective first."""
+        return population.front(self.problem, self.individuals)
+
+    def best(self, objective: str) -> Individual:
+        """The feasible individual with the best value of one objective.
+
+        Raises:
+            UsageError: When there is no such objective.
+            RunError: When nothing has been scored yet.
+        """
+        names = {each.name: each for each in self.problem.objectives}
+        if objective not in names:
+            raise UsageError(f'there is no objective "{objective}"; there are: {", ".join(names)}')
+        scored = self.front
+        if not scored:
+            raise RunError(f"{self.folder}: nothing has been scored yet.")
+        return min(scored, key=lambda each: names[objective].minimised(each.scores[objective]))
+
+    def hypervolume(self) -> float:
+        """The hypervolume of the front; see `population.hypervolume`."""
+        reference = population.reference_point(self.problem, self.individuals)
+        return population.hypervolume(self.problem, self.individuals, reference)
+
+    def diff(self, number: int, other: int | None = None) -> str:
+        """A unified diff that leads to an individual's program from another's; None is its first parent's."""
+        child = self.individual(number)
+        if other is None:
+            other = child.origin.parents[0] if child.origin.parents else 0
+        return child.genome.diff(self.individual(other).genome)
+
+    def lessons(self, teacher: int, lesson: str) -> list[Exchange]:
+        """The question to the model that gave a lesson; empty when the lesson came with the child's own reply."""
+        return [each for each in self._store.lessons(teacher) if lesson and lesson in " ".join(each.reply.split())]
+
+    @property
+    def tests(self) -> dict[int, Outcome]:
+        """The held-out outcomes, by individual; empty until `ge test` ran."""
+        return self._store.outcomes("test")
+
+    def plot_front(self) -> go.Figure:
+        """The Pareto front as a Plotly figure: seed, front and dominated individuals.
+
+        Raises:
+            UsageError: When Plotly isn't installed.
+        """
+        from guided_evolution.plots import plot_front
+
+        return plot_front(self)
+
+
+def open_run(path: str | Path) -> Run:
+    """Opens a run's folder, or the run.sqlite in it, for reading.
+
+    Raises:
+        RunError: When there is no run, or its record can't be read.
+    """
+    path = Path(path)
+    return Run(path.parent if path.name == FILE else path)
+
+
+def list_runs(folder: Path) -> list[Path]:
+    """The run folders below a folder, newest first."""
+    found = [path.parent for path in folder.glob(f"*/{FILE}")]
+    return sorted(found, key=lambda path: (path / FILE).stat().st_mtime, reverse=True)
+
+
+def problem_to_json(problem: Problem) -> dict[str, Any]:
+    """What a run keeps of its problem."""
+    return {
+        "folder": str(problem.folder),
+        "name": problem.name,
+        "summary": problem.summary,
+        "files": dict(problem.files),
+        "objectives": [[each.name, each.goal, each.reference] for each in problem.objectives],
+        "constraints": [[each.name, each.min, each.max] for each in problem.constraints],
+        "limits": [problem.limits.seconds, problem.limits.memory_mb, problem.limits.gpus, problem.limits.network],
+        "rules": problem.rules,
+        "evaluator": problem.evaluator,
+        "digest": problem.digest,
+    }
+
+
+def problem_from_json(document: Mapping[str, Any]) -> Problem:
+    """The problem that a run keeps."""
+    return Problem(
+        folder=Path(document["folder"]),
+        name=document["name"],
+        summary=document["summary"],
+        files=document["files"],
+        objectives=tuple(Objective(*values) for values in document["objectives"]),
+        constraints=tuple(Constraint(*values) for values in document["constraints"]),
+        limits=Limits(*document["limits"]),
+        rules=document["rules"],
+        evaluator=document["evaluator"],
+    )

@@ -1,0 +1,115 @@
+"""From programs to outcomes: the evaluation lane as the loop sees it.
+
+A program that was scored before, under whatever id, is never evaluated again; what is recorded is never run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from guided_evolution.evaluation import Job
+from guided_evolution.events import Event
+from guided_evolution.executors import Executor
+from guided_evolution.genome import Genome
+from guided_evolution.individual import Individual, Outcome, Status
+from guided_evolution.locations import data_folder
+from guided_evolution.problem import Problem
+from guided_evolution.settings import Settings
+from guided_evolution.store import Store
+
+_CHECK_SECONDS = 60.0
+
+
+class LostError(Exception):
+    """Raised inside a child's making when its check was cut short from outside."""
+
+
+class Scorer:
+    """Checks and evaluates programs through an executor, each distinct program once."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        store: Store,
+        executor: Executor,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._store = store
+        self._executor = executor
+        self._emit = emit
+        self._checks: dict[str, asyncio.Task[Outcome]] = {}
+        self._scores: dict[str, asyncio.Task[Outcome]] = {}
+        self.threads = settings.threads or 1
+
+    def job(self, name: str, stage: str, genome: Genome) -> Job:
+        """The job that runs one stage of a program."""
+        limits = self._problem.limits
+        quick = stage == "check"
+        return Job(
+            name=name,
+            stage=stage,
+            files=genome.files,
+            problem=self._problem.folder,
+            evaluator=self._problem.evaluator,
+            objectives=tuple(objective.name for objective in self._problem.objectives),
+            seconds=min(limits.seconds, _CHECK_SECONDS) if quick else limits.seconds,
+            memory_mb=limits.memory_mb,
+            threads=self.threads,
+            seed=self._settings.seed,
+            device="cuda" if limits.gpus and not quick else "cpu",
+            data=data_folder(),
+            network=limits.network,
+        )
+
+    async def check(self, number: int, genome: Genome) -> Outcome:
+        """Runs the problem's cheap check on a program, once for each distinct one."""
+        digest = genome.digest
+        if digest in self._scores:
+            return Outcome(Status.OK)
+        if digest not in self._checks:
+            recorded = self._store.check(digest)
+            if recorded is not None:
+                return recorded
+            self._checks[digest] = asyncio.ensure_future(self._check(number, genome))
+        return await asyncio.shield(self._checks[digest])
+
+    async def _check(self, number: int, genome: Genome) -> Outcome:
+        self._emit(Event("check", number))
+        name = f"{number}-check-{genome.digest[:12]}"
+        outcome = await asyncio.wrap_future(self._executor.submit(self.job(name, "check", genome)))
+        if outcome.status is Status.LOST:
+            del self._checks[genome.digest]
+            raise LostError(outcome.reason)
+        self._store.put_check(genome.digest, outcome)
+        return outcome
+
+    async def evaluate(self, individual: Individual) -> Outcome:
+        """Scores an individual; one with the program of another inherits that one's outcome."""
+        recorded = self._store.outcome(individual.id)
+        digest = individual.genome.digest
+        if digest not in self._scores:
+            work = self._known(recorded) if recorded is not None else self._evaluate(individual)
+            self._scores[digest] = asyncio.ensure_future(work)
+        outcome = await asyncio.shield(self._scores[digest])
+        return outcome if recorded is None else recorded
+
+    async def _known(self, outcome: Outcome) -> Outcome:
+        return outcome
+
+    async def _evaluate(self, individual: Individual) -> Outcome:
+        number = individual.id
+        loop = asyncio.get_running_loop()
+
+        def partial(values: dict[str, float]) -> None:
+            loop.call_soon_threadsafe(self._emit, Event("partial", number, data=values))
+
+        self._emit(Event("evaluate", number))
+        job = self.job(f"{number}-evaluate", "evaluate", individual.genome)
+        outcome = await asyncio.wrap_future(self._executor.submit(job, partial))
+        if outcome.status is Status.LOST:
+            del self._scores[individual.genome.digest]
+        return outcome

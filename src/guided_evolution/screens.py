@@ -1,0 +1,103 @@
+"""What `ge show` and `ge diff` print for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from guided_evolution import view
+from guided_evolution.individual import Individual
+from guided_evolution.progress import describe, format_scores, format_seconds, format_value, front_table
+from guided_evolution.run import Run
+
+
+def show_run(run: Run, console: Console) -> None:
+    """A run at a glance: its state, every individual, what each operator earned."""
+    console.print(
+        f"[bold]{escape(run.problem.name)}[/]  {run.status}"
+        f"{f' ({escape(run.stop_reason)})' if run.stop_reason else ''}  {format_seconds(run.seconds)}"
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("id", "gen", "status", *(each.name for each in run.problem.objectives), "parents", "made by"):
+        table.add_column(name, justify="left" if name in ("status", "made by", "parents") else "right")
+    for individual in run.individuals:
+        table.add_row(*_row(run, individual))
+    console.print(table)
+    operators = view.operator_counts(run)
+    if operators:
+        console.print()
+        columns = list(next(iter(operators.values())))
+        counts = Table("operator", *columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for name, row in operators.items():
+            counts.add_row(name, *(str(row[column]) for column in columns))
+        console.print(counts)
+    console.print("\n[bold]Pareto front[/]")
+    console.print(front_table(run.problem, run.front))
+
+
+def _row(run: Run, individual: Individual) -> list[str | Text]:
+    values = [format_value(individual.scores[each.name]) if individual.ok else "" for each in run.problem.objectives]
+    made = describe(individual)
+    if individual.twin is not None:
+        made += f" (same program as {individual.twin})"
+    elif not individual.ok and individual.outcome:
+        made += f": {individual.outcome.reason}"
+    parents = " ".join(map(str, individual.origin.parents))
+    return [str(individual.id), str(individual.generation), individual.status.value, *values, parents, Text(made)]
+
+
+def show_individual(run: Run, number: int, console: Console) -> None:
+    """One individual: its scores against its parent's, its steps, every exchange, its program's change."""
+    individual = run.individual(number)
+    console.print(Text(f"#{number}  {describe(individual)}", style="bold"))
+    outcome = individual.outcome
+    if outcome is not None:
+        text = format_scores(run.problem, outcome.scores) if outcome.ok else f"{outcome.status}: {outcome.reason}"
+        console.print(Text(f"{text}   {outcome.seconds:.1f} s, {outcome.peak_mb:.0f} MB"))
+        if outcome.feedback:
+            console.print(Text(outcome.feedback, style="dim"))
+    for parent in individual.origin.parents:
+        scores = run.individual(parent).scores
+        console.print(Text(f"parent #{parent}  {format_scores(run.problem, scores) if scores else ''}"))
+    for step in individual.origin.steps:
+        for name in ("move", "lesson"):
+            if value := getattr(step, name):
+                console.print(Text(f"{name}: {value}"))
+        if step.teacher is not None:
+            console.print(Text(f"teacher: #{step.teacher}"))
+            for exchange in run.lessons(step.teacher, step.lesson):
+                _show_exchange(0, exchange.purpose, exchange.prompt, exchange.reply, "", console)
+    for turn, exchange in enumerate(individual.origin.exchanges, 1):
+        verdict = f" (not used: {exchange.verdict})" if exchange.verdict else " (used)"
+        _show_exchange(
+            turn,
+            f"{exchange.purpose}, {exchange.model}{verdict}",
+            exchange.prompt,
+            exchange.reply,
+            f"{exchange.seconds:.1f} s, temperature {exchange.temperature}",
+            console,
+        )
+    if individual.origin.parents and individual.status != "rejected":
+        console.rule("change against the parent", align="left")
+        show_diff(run.diff(number), console)
+    if outcome is not None and outcome.log_tail and not outcome.ok:
+        console.rule("log", align="left")
+        console.print(Text(outcome.log_tail))
+
+
+def _show_exchange(turn: int, head: str, prompt: str, reply: str, tail: str, console: Console) -> None:
+    console.rule(escape(f"{f'question {turn}: ' if turn else 'question: '}{head}"), align="left")
+    console.print(Text(prompt.rstrip(), style="dim"))
+    console.rule(escape(f"reply {f'({tail})' if tail else ''}"), align="left")
+    console.print(Text(reply.rstrip()))
+
+
+def show_diff(text: str, console: Console) -> None:
+    """A unified diff, coloured on a terminal, plain elsewhere."""
+    if console.is_terminal:
+        console.print(Syntax(text, "diff", theme="ansi_dark", background_color="default"))
+    else:
+        console.out(text.rstrip("\n"), highlight=False)

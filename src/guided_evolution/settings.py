@@ -1,0 +1,146 @@
+"""The options of a run: packaged defaults, then the problem's `[evolution]`, then the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from guided_evolution.errors import UsageError
+
+_PROBABILITIES = ("p_mate", "p_mutate", "p_eot")
+_COUNTS = ("population", "tries", "eot_elites", "llm_parallel")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides how a run goes.
+
+    Attributes:
+        population: Survivors and children of a generation.
+        initial: Size of the initial population; None takes `population`.
+        generations: Generations after the initial population.
+        p_mate: Probability that a child's parents are mated.
+        p_mutate: Probability that a child is mutated.
+        p_eot: Probability that a mutation is Evolution of Thought rather than a fixed prompt.
+        eot_elites: The best k elites that may teach.
+        tries: Draws per step, the first included, before a proposal is rejected.
+        moves: "auto", "on" or "off": one concrete move per prompt instead of the open question;
+            "auto" gives moves to small models.
+        retry: "auto", "draw" or "repair": a fresh draw, or a repair turn that carries the error; "auto" draws afresh
+            for small models.
+        temperature: Range from which each call's temperature is drawn; None takes the paper's (0.05, 0.4), or a
+            warmer one for small models.
+        reply_tokens: Range from which each call's token limit is drawn (the paper's).
+        top_p: Nucleus mass; None takes the paper's 0.1 at the paper's temperatures, else leaves it to the model.
+        seed: Seed of every random draw of the run.
+        llm: Model specification, see `ge run --help`.
+        llm_parallel: Calls to the model at the same time.
+        workers: Evaluations at the same time; None takes one per two cores.
+        threads: CPU threads of one evaluation; None shares the cores between the workers.
+        max_evaluations: Stop after this many evaluations; None for no limit.
+        max_tokens: Stop after this many model tokens, read and written; None for no limit.
+        max_usd: Stop after this much money; None for no limit.
+        max_hours: Stop after this many hours; None for no limit.
+    """
+
+    population: int = 8
+    initial: int | None = None
+    generations: int = 5
+    p_mate: float = 0.35
+    p_mutate: float = 0.8
+    p_eot: float = 0.25
+    eot_elites: int = 10
+    tries: int = 3
+    moves: str = "auto"
+    retry: str = "auto"
+    temperature: tuple[float, float] | None = None
+    reply_tokens: tuple[int, int] = (600, 1400)
+    top_p: float | None = None
+    seed: int = 0
+    llm: str = "local"
+    llm_parallel: int = 1
+    workers: int | None = None
+    threads: int | None = None
+    max_evaluations: int | None = None
+    max_tokens: int | None = None
+    max_usd: float | None = None
+    max_hours: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in _PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.p_mate + self.p_mutate == 0:
+            raise UsageError("p_mate and p_mutate can't both be 0: nothing would ever change")
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in (
+            "initial",
+            "workers",
+            "threads",
+            "max_evaluations",
+            "max_tokens",
+            "max_usd",
+            "max_hours",
+        ):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"{name} must be positive, not {value}")
+        if self.generations < 0:
+            raise UsageError(f"generations must not be negative, not {self.generations}")
+        if self.moves not in ("auto", "on", "off"):
+            raise UsageError(f'moves must be "auto", "on" or "off", not "{self.moves}"')
+        if self.retry not in ("auto", "draw", "repair"):
+            raise UsageError(f'retry must be "auto", "draw" or "repair", not "{self.retry}"')
+        for name in ("temperature", "reply_tokens"):
+            pair = getattr(self, name)
+            if pair is not None and (len(pair) != 2 or not 0 <= pair[0] <= pair[1]):
+                raise UsageError(f"{name} must be a range [low, high], not {list(pair)}")
+
+    @property
+    def first_population(self) -> int:
+        """Size of the initial population."""
+        return self.initial or self.population
+
+    def with_changes(self, values: Mapping[str, Any], where: str) -> Settings:
+        """These settings with some replaced; None values are passed over.
+
+        Raises:
+            UsageError: When a name is unknown or a value has the wrong type; the text starts with `where`.
+        """
+        known = {item.name: item for item in dataclasses.fields(self)}
+        clean: dict[str, Any] = {}
+        for key, value in values.items():
+            name = key.replace("-", "_")
+            if name not in known:
+                raise UsageError(f"{where}: unknown option {key}")
+            if value is not None:
+                clean[name] = _typed(name, value, str(known[name].type), where)
+        try:
+            return dataclasses.replace(self, **clean)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return dataclasses.asdict(self)
+
+
+def _typed(name: str, value: Any, kind: str, where: str) -> Any:
+    wrong = UsageError(f"{where}: {name} can't be {value!r}")
+    if "tuple" in kind:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, int | float) for item in value):
+            raise wrong
+        return tuple(value)
+    if kind.startswith("str"):
+        if not isinstance(value, str):
+            raise wrong
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong
+    if kind.startswith("int") and value != int(value):
+        raise wrong
+    return int(value) if kind.startswith("int") else float(value)

@@ -1,0 +1,102 @@
+"""What the rest of a program may rely on in a block: its definitions and how they are called."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A top-level class or function.
+
+    Attributes:
+        kind: "class" or "function".
+        header: Its first line without the colon, e.g. "class ME(nn.Module)".
+        arguments: A function's own; None for a class.
+        methods: A class's public methods and its `__init__` and `__call__`.
+    """
+
+    name: str
+    kind: str
+    header: str
+    arguments: ast.arguments | None = None
+    methods: Mapping[str, ast.arguments] = field(default_factory=dict)
+
+
+def definitions(source: str) -> dict[str, Definition]:
+    """The top-level classes and functions of a source, by name; empty when it does not parse."""
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    found = {}
+    for node in tree.body:
+        if isinstance(node, _Function):
+            header = f"def {node.name}({ast.unparse(node.args)})"
+            found[node.name] = Definition(node.name, "function", header, arguments=node.args)
+        elif isinstance(node, ast.ClassDef):
+            bases = ", ".join(map(ast.unparse, [*node.bases, *node.keywords]))
+            header = f"class {node.name}({bases})" if bases else f"class {node.name}"
+            methods = {
+                item.name: item.args
+                for item in node.body
+                if isinstance(item, _Function) and (item.name in _SPECIAL or not item.name.startswith("_"))
+            }
+            found[node.name] = Definition(node.name, "class", header, methods=methods)
+    return found
+
+
+_SPECIAL = ("__init__", "__call__")
+
+
+def callables(definition: Definition) -> Iterator[str]:
+    """The signatures of a class's methods, as they are written."""
+    for name, arguments in definition.methods.items():
+        yield f"{name}({ast.unparse(arguments)})"
+
+
+def mismatch(old: Definition, new: Definition) -> str:
+    """Why calls that fit the old definition may not fit the new one; empty when they do."""
+    if old.kind != new.kind:
+        return f"`{old.name}` was a {old.kind} and must stay one"
+    if old.arguments and new.arguments and not accepts(old.arguments, new.arguments):
+        return f"the signature of `{old.name}` changed: it must stay `{old.header}`"
+    for name, arguments in old.methods.items():
+        if name not in new.methods:
+            return f"`{old.name}` lost its method `{name}({ast.unparse(arguments)})`"
+        if not accepts(arguments, new.methods[name]):
+            return f"the signature of `{old.name}.{name}` changed: it must stay `{name}({ast.unparse(arguments)})`"
+    return ""
+
+
+def accepts(old: ast.arguments, new: ast.arguments) -> bool:
+    """Whether every call that fits `old` also fits `new`.
+
+    Arguments keep name and place; what is added needs a default; a default may change but not vanish.
+    """
+    old_names, new_names = _positional(old), _positional(new)
+    swallowed = new.vararg is not None and old_names[: len(new_names)] == new_names
+    # the name of a sole argument that is only ever passed by place may change: forward(x) to forward(inputs)
+    renamed = len(old_names) == len(new_names) == 2 and old_names[0] == new_names[0] == "self"
+    if not (swallowed or renamed or old_names == new_names[: len(old_names)]):
+        return False
+    required_old = len(old_names) - len(old.defaults)
+    required_new = len(new_names) - len(new.defaults)
+    if required_new > required_old:
+        return False
+    keywords_old = {argument.arg for argument in old.kwonlyargs}
+    keywords_new = {argument.arg: default for argument, default in zip(new.kwonlyargs, new.kw_defaults, strict=True)}
+    if not keywords_old <= keywords_new.keys() | set(new_names) and not new.kwarg:
+        return False
+    if any(default is None and name not in keywords_old for name, default in keywords_new.items()):
+        return False
+    return not (old.vararg and not new.vararg) and not (old.kwarg and not new.kwarg)
+
+
+def _positional(arguments: ast.arguments) -> list[str]:
+    return [argument.arg for argument in [*arguments.posonlyargs, *arguments.args]]

@@ -1,0 +1,295 @@
+"""The record of a run: one SQLite file, and the only module that knows SQL.
+
+Every row is committed before what it records is used: a reply before it is parsed, an outcome before it is
+selected on. Reading the rows again is all that resuming takes. Texts of programs are kept once per content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from guided_evolution.errors import RunError
+from guided_evolution.genome import Genome
+from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+
+SCHEMA = 1
+FILE = "run.sqlite"
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE texts (sha TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE individuals (
+  id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, digest TEXT NOT NULL, genome TEXT NOT NULL,
+  parents TEXT NOT NULL, steps TEXT NOT NULL, twin INTEGER, created REAL NOT NULL);
+CREATE TABLE outcomes (
+  individual INTEGER NOT NULL, stage TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
+  scores TEXT NOT NULL, metrics TEXT NOT NULL, feedback TEXT NOT NULL, log_tail TEXT NOT NULL,
+  seconds REAL NOT NULL, peak_mb REAL NOT NULL, finished REAL NOT NULL,
+  PRIMARY KEY (individual, stage)) WITHOUT ROWID;
+CREATE TABLE checks (digest TEXT PRIMARY KEY, status TEXT NOT NULL, reason TEXT NOT NULL, log_tail TEXT NOT NULL,
+  seconds REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE exchanges (
+  individual INTEGER NOT NULL, turn INTEGER NOT NULL, purpose TEXT NOT NULL, model TEXT NOT NULL,
+  system TEXT NOT NULL, prompt TEXT NOT NULL, reply TEXT NOT NULL, reasoning TEXT NOT NULL,
+  tokens_in INTEGER, tokens_out INTEGER, usd REAL, seconds REAL NOT NULL, temperature REAL, max_tokens INTEGER,
+  cut INTEGER NOT NULL, verdict TEXT NOT NULL, finished REAL NOT NULL,
+  PRIMARY KEY (individual, turn)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A stored exchange, and whether its reply was cut."""
+
+    exchange: Exchange
+    cut: bool
+
+
+class Store:
+    """One run's record, open for reading or writing."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+
+    @classmethod
+    def create(cls, folder: Path) -> Store:
+        """Makes a new record in a folder, which is made too.
+
+        Raises:
+            RunError: When the folder already holds one, or can't be written.
+        """
+        path = folder / FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                raise RunError(f"{folder} already holds a run. `ge resume {folder}` goes on with it.")
+            store = cls(path, _connect(path, write=True))
+            with store._db:
+                store._db.executescript(_TABLES)
+            store.put_meta(schema=SCHEMA, created=time.time())
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(f"{folder}: can't write the run's record: {error}") from None
+        return store
+
+    @classmethod
+    def open(cls, folder: str | Path, *, write: bool = False) -> Store:
+        """Opens the record in a run's folder.
+
+        Raises:
+            RunError: When there is none, or it isn't a record that this version can read.
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise RunError(f"{folder}: no run here ({FILE} is missing). `ge runs` lists the runs.")
+        try:
+            store = cls(path, _connect(path, write=write))
+            schema = store.meta("schema")
+        except sqlite3.Error as error:
+            raise RunError(f"{path} can't be read as a run's record: {error}. It was left as it is.") from None
+        if schema != SCHEMA:
+            raise RunError(f"{path} has schema {schema}; this version reads {SCHEMA}.")
+        return store
+
+    def close(self) -> None:
+        """Closes the file; the store can't be used afterwards."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._db:
+                yield self._db
+        except sqlite3.Error as error:
+            raise RunError(
+                f"{self.path}: can't write: {error}. Nothing before this was lost; `ge resume` goes on."
+            ) from None
+
+    # -- facts about the run ------------------------------------------------------------------------------------
+
+    def put_meta(self, **values: Any) -> None:
+        """Writes facts about the run; each value is anything JSON can hold."""
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
+        with self._writing() as db:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A fact about the run."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    # -- individuals --------------------------------------------------------------------------------------------
+
+    def put_individual(self, individual: Individual) -> None:
+        """Writes an individual without its outcome and exchanges, which have rows of their own."""
+        document: dict[str, Any] = dict(individual.genome.to_json())
+        with self._writing() as db:
+            for part in document["parts"]:
+                text = part.pop("source")
+                part["sha"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+                db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (part["sha"], text))
+            db.execute(
+                "INSERT OR REPLACE INTO individuals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    individual.id,
+                    individual.generation,
+                    individual.genome.digest,
+                    json.dumps(document),
+                    json.dumps(individual.origin.parents),
+                    json.dumps([asdict(step) for step in individual.origin.steps]),
+                    individual.twin,
+                    time.time(),
+                ),
+            )
+
+    def individual(self, number: int, stage: str = "evaluate") -> Individual | None:
+        """One individual with its exchanges and the outcome of a stage; None when there is none."""
+        row = self._db.execute("SELECT * FROM individuals WHERE id = ?", (number,)).fetchone()
+        return None if row is None else self._read(row, self.exchanges(number), self.outcome(number, stage))
+
+    def individuals(self) -> list[Individual]:
+        """All individuals in the order of their ids, without their exchanges."""
+        outcomes = {row["individual"]: _outcome(row) for row in self._outcome_rows("evaluate")}
+        rows = self._db.execute("SELECT * FROM individuals ORDER BY id")
+        return [self._read(row, (), outcomes.get(row["id"])) for row in rows]
+
+    def _read(self, row: sqlite3.Row, exchanges: tuple[Exchange, ...], outcome: Outcome | None) -> Individual:
+        document = json.loads(row["genome"])
+        for part in document["parts"]:
+            sha = part.pop("sha")
+            part["source"] = self._db.execute("SELECT text FROM texts WHERE sha = ?", (sha,)).fetchone()[0]
+        steps = tuple(Step(**step) for step in json.loads(row["steps"]))
+        return Individual(
+            id=row["id"],
+            generation=row["generation"],
+            genome=Genome.from_json(document),
+            origin=Origin(tuple(json.loads(row["parents"])), steps, exchanges),
+            outcome=outcome,
+            twin=row["twin"],
+        )
+
+    # -- outcomes -----------------------------------------------------------------------------------------------
+
+    def put_outcome(self, number: int, outcome: Outcome, stage: str = "evaluate") -> None:
+        """Writes what a stage of an individual gave."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    number,
+                    stage,
+                    outcome.status,
+                    outcome.reason,
+                    json.dumps(dict(outcome.scores)),
+                    json.dumps(dict(outcome.metrics)),
+                    outcome.feedback,
+                    outcome.log_tail,
+                    outcome.seconds,
+                    outcome.peak_mb,
+                    time.time(),
+                ),
+            )
+
+    def outcome(self, number: int, stage: str = "evaluate") -> Outcome | None:
+        """What a stage of an individual gave; None when it has not run."""
+        query = "SELECT * FROM outcomes WHERE individual = ? AND stage = ?"
+        row = self._db.execute(query, (number, stage)).fetchone()
+        return None if row is None else _outcome(row)
+
+    def outcomes(self, stage: str) -> dict[int, Outcome]:
+        """What a stage gave, by individual."""
+        return {row["individual"]: _outcome(row) for row in self._outcome_rows(stage)}
+
+    def _outcome_rows(self, stage: str) -> sqlite3.Cursor:
+        return self._db.execute("SELECT * FROM outcomes WHERE stage = ?", (stage,))
+
+    def put_check(self, digest: str, outcome: Outcome) -> None:
+        """Writes what the cheap check of a program gave."""
+        with self._writing() as db:
+            row = (digest, outcome.status, outcome.reason, outcome.log_tail, outcome.seconds)
+            db.execute("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?)", row)
+
+    def check(self, digest: str) -> Outcome | None:
+        """What the cheap check of a program gave; None when it has not run."""
+        row = self._db.execute("SELECT * FROM checks WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            return None
+        return Outcome(Status(row["status"]), row["reason"], log_tail=row["log_tail"], seconds=row["seconds"])
+
+    # -- exchanges ----------------------------------------------------------------------------------------------
+
+    def put_exchange(self, number: int, turn: int, exchange: Exchange, *, cut: bool = False) -> None:
+        """Writes a question and its answer; `turn` counts an individual's exchanges from 0."""
+        values = asdict(exchange)
+        columns = [*values, "individual", "turn", "cut", "finished"]
+        row = [*values.values(), number, turn, int(cut), time.time()]
+        with self._writing() as db:
+            marks = ", ".join("?" * len(columns))
+            db.execute(f"INSERT OR REPLACE INTO exchanges ({', '.join(columns)}) VALUES ({marks})", row)
+
+    def put_verdict(self, number: int, turn: int, verdict: str) -> None:
+        """Writes why a reply was not used."""
+        with self._writing() as db:
+            db.execute("UPDATE exchanges SET verdict = ? WHERE individual = ? AND turn = ?", (verdict, number, turn))
+
+    def asked(self, number: int, turn: int) -> Asked | None:
+        """A stored exchange; None when it was never made."""
+        query = "SELECT * FROM exchanges WHERE individual = ? AND turn = ?"
+        row = self._db.execute(query, (number, turn)).fetchone()
+        return None if row is None else Asked(_exchange(row), bool(row["cut"]))
+
+    def exchanges(self, number: int) -> tuple[Exchange, ...]:
+        """An individual's own exchanges in order."""
+        return self._exchanges("individual = ? AND turn >= 0", number)
+
+    def lessons(self, teacher: int) -> tuple[Exchange, ...]:
+        """The exchanges that distilled what an elite's changed blocks teach; their turns are negative."""
+        return self._exchanges("individual = ? AND turn < 0", teacher)
+
+    def _exchanges(self, where: str, number: int) -> tuple[Exchange, ...]:
+        rows = self._db.execute(f"SELECT * FROM exchanges WHERE {where} ORDER BY turn", (number,))
+        return tuple(_exchange(row) for row in rows)
+
+    def spending(self) -> Mapping[str, float]:
+        """Sums over all exchanges: calls, tokens_in, tokens_out, usd, unpriced (calls of unknown price), seconds."""
+        row = self._db.execute(
+            "SELECT COUNT(*) AS calls, COALESCE(SUM(tokens_in), 0) AS tokens_in,"
+            " COALESCE(SUM(tokens_out), 0) AS tokens_out, COALESCE(SUM(usd), 0) AS usd,"
+            " COALESCE(SUM(usd IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds FROM exchanges"
+        ).fetchone()
+        return {key: row[key] for key in row.keys()}  # noqa: SIM118 - iterating a Row gives its values
+
+
+def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}"
+    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    if write:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _outcome(row: sqlite3.Row) -> Outcome:
+    return Outcome(
+        status=Status(row["status"]),
+        reason=row["reason"],
+        scores=json.loads(row["scores"]),
+        metrics=json.loads(row["metrics"]),
+        feedback=row["feedback"],
+        log_tail=row["log_tail"],
+        seconds=row["seconds"],
+        peak_mb=row["peak_mb"],
+    )
+
+
+def _exchange(row: sqlite3.Row) -> Exchange:
+    return Exchange(**{name: row[name] for name in Exchange.__dataclass_fields__})

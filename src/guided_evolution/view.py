@@ -1,0 +1,161 @@
+"""A run as one document of plain values: what `--json`, the tables, plots and pages all show.
+
+Numbers are computed here and nowhere else. The document's shape is documented in docs/json.md; `schema` counts
+changes that a reader would notice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from guided_evolution.individual import Exchange, Individual, Outcome
+from guided_evolution.run import Run
+
+SCHEMA = 1
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """The whole run: `ge show RUN --json`."""
+    return {
+        "schema": SCHEMA,
+        **_head(run),
+        "seed": 0,
+        "settings": dict(run.settings),
+        "spending": dict(run.spending),
+        "operators": operator_counts(run),
+        "failures": dict(Counter(each.status.value for each in run.individuals if not each.ok)),
+        "hypervolume": run.hypervolume() if run.individuals else None,
+        "front": [each.id for each in run.front],
+        "individuals": [individual_document(each) for each in run.individuals],
+    }
+
+
+def front_document(run: Run) -> dict[str, Any]:
+    """The Pareto front: `ge front RUN --json`."""
+    tests = run.tests
+    front = []
+    for individual in run.front:
+        document = individual_document(individual)
+        if individual.id in tests:
+            document["test"] = outcome_document(tests[individual.id])
+        front.append(document)
+    return {"schema": SCHEMA, **_head(run), "seed": 0, "front": front}
+
+
+def summary_document(run: Run) -> dict[str, Any]:
+    """One row of `ge runs --json`."""
+    return {**_head(run), "individuals": len(run.individuals), "front": [each.id for each in run.front]}
+
+
+def individual_document(individual: Individual) -> dict[str, Any]:
+    """One individual without its exchanges and program."""
+    outcome = individual.outcome
+    return {
+        "id": individual.id,
+        "generation": individual.generation,
+        "status": individual.status.value,
+        "reason": outcome.reason if outcome else "",
+        "scores": dict(individual.scores),
+        "metrics": dict(outcome.metrics) if outcome else {},
+        "operator": individual.origin.operator,
+        "parents": list(individual.origin.parents),
+        "block": individual.origin.block,
+        "category": individual.origin.category,
+        "character": individual.origin.character,
+        "lesson": individual.origin.lesson,
+        "twin": individual.twin,
+        "digest": individual.genome.digest,
+        "seconds": outcome.seconds if outcome else None,
+    }
+
+
+def detail_document(run: Run, number: int) -> dict[str, Any]:
+    """One individual with everything that is known of it: `ge show RUN ID --json`."""
+    individual = run.individual(number)
+    outcome = individual.outcome
+    document = individual_document(individual)
+    document["steps"] = [
+        {name: getattr(step, name) for name in type(step).__dataclass_fields__} for step in individual.origin.steps
+    ]
+    document["feedback"] = outcome.feedback if outcome else ""
+    document["log_tail"] = outcome.log_tail if outcome else ""
+    document["peak_mb"] = outcome.peak_mb if outcome else None
+    document["files"] = individual.genome.files
+    document["exchanges"] = [exchange_document(exchange) for exchange in individual.origin.exchanges]
+    document["lessons"] = [
+        exchange_document(exchange)
+        for step in individual.origin.steps
+        if step.teacher is not None
+        for exchange in run.lessons(step.teacher, step.lesson)
+    ]
+    test = run.tests.get(number)
+    document["test"] = outcome_document(test) if test else None
+    return {"schema": SCHEMA, **_head(run), "individual": document}
+
+
+def exchange_document(exchange: Exchange) -> dict[str, Any]:
+    """One question and its answer."""
+    return {name: getattr(exchange, name) for name in Exchange.__dataclass_fields__}
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """What one stage gave."""
+    return {
+        "status": outcome.status.value,
+        "reason": outcome.reason,
+        "scores": dict(outcome.scores),
+        "metrics": dict(outcome.metrics),
+        "seconds": outcome.seconds,
+    }
+
+
+def operator_counts(run: Run) -> dict[str, dict[str, int]]:
+    """What each operator earned: proposals, accepted as children, scored, new programs, better than the first parent.
+
+    "improved" counts children that are better than their first parent in at least one objective and worse in none.
+    """
+    individuals = run.individuals
+    by_id = {each.id: each for each in individuals}
+    table: dict[str, dict[str, int]] = {}
+    for individual in individuals:
+        if not individual.origin.steps:
+            continue
+        row = table.setdefault(
+            individual.origin.operator, {"proposed": 0, "accepted": 0, "scored": 0, "new": 0, "improved": 0}
+        )
+        parent = by_id.get(individual.origin.parents[0])
+        row["proposed"] += 1
+        row["accepted"] += individual.status != "rejected"
+        row["scored"] += individual.ok
+        row["new"] += individual.ok and individual.twin is None
+        row["improved"] += individual.ok and parent is not None and parent.ok and _dominates(run, individual, parent)
+    return table
+
+
+def _dominates(run: Run, individual: Individual, other: Individual) -> bool:
+    mine, theirs = run.problem.point(individual.scores), run.problem.point(other.scores)
+    return mine != theirs and all(one <= two for one, two in zip(mine, theirs, strict=True))
+
+
+def lane_use(run: Run) -> Mapping[str, float]:
+    """How busy each lane was: the share of its slots' wall-clock time spent on calls or evaluations, 0 to 1."""
+    seconds = run.seconds
+    if not seconds:
+        return {}
+    settings = run.settings
+    asked = run.spending["seconds"] / (seconds * settings.get("llm_parallel", 1))
+    scored = sum(each.outcome.seconds for each in run.individuals if each.outcome and each.twin is None)
+    return {"model": asked, "evaluation": scored / (seconds * (settings.get("workers") or 1))}
+
+
+def _head(run: Run) -> dict[str, Any]:
+    return {
+        "run": str(run.folder),
+        "problem": run.problem.name,
+        "status": run.status,
+        "stop_reason": run.stop_reason,
+        "created": run.created,
+        "run_seconds": run.seconds,
+    }
