@@ -121,6 +121,11 @@ def test_ge_regions_are_blocks_and_everything_else_is_fixed():
     assert genome.replace("rest", "z = 1").files["seed.py"] == text.replace("rest\n", "rest\nz = 1\n")
 
 
+def test_a_blank_line_that_ends_a_continued_statement_stays_in_its_region():
+    text = "# ge: block a\nx = 1 \\\n\n\n# ge: end\n"
+    assert one(text).block("a").source == "x = 1 \\\n\n"
+
+
 def test_evolve_block_regions_are_named_by_marker_or_by_the_only_definition_or_by_number():
     text = (
         "# EVOLVE-BLOCK-START\nimport x\ndef search(): pass\n# EVOLVE-BLOCK-END\n"

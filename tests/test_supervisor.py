@@ -170,7 +170,9 @@ def test_a_result_that_is_no_plain_file_blocks_nobody(score: Score, trick: str) 
     assert (outcome.status, outcome.reason) == (Status.CRASHED, "exited with status 0 without a result")
 
 
-@pytest.mark.parametrize("harm", ["shutil.rmtree('..')", "os.rename(*map(os.path.abspath, ('..', '../../moved')))"])
+@pytest.mark.parametrize(
+    "harm", ["shutil.rmtree(os.path.abspath('..'))", "os.rename(*map(os.path.abspath, ('..', '../../moved')))"]
+)
 def test_a_candidate_that_destroys_its_job_folder_costs_only_itself(score: Score, tmp_path: Path, harm: str) -> None:
     outcome = score(f"import os, shutil\nprint('before')\ndef score():\n    {harm}\n    return 1\n")
     assert outcome.status is Status.CRASHED

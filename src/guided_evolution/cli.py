@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line and turns errors into one line and an exit code."""
+    # a candidate's code is parsed here, and what Python has to say about its style is no news to the user
+    warnings.filterwarnings("ignore", category=SyntaxWarning)
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

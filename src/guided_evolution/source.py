@@ -141,7 +141,7 @@ def _pieces(node: ast.AST) -> list[ast.AST | str]:
             for element in value:
                 pieces += [element if isinstance(element, ast.AST) else _literal(element), ","]
             pieces.append("]")
-        elif value is not None or isinstance(node, ast.Constant | ast.MatchSingleton):
+        elif value is not None:
             pieces += [f"{name}=", value if isinstance(value, ast.AST) else _literal(value), ","]
     pieces.append(")")
     return pieces

@@ -109,7 +109,10 @@ def scripted_reply(prompt: str) -> str:
     """
     if "Write no code" in prompt:
         return "Lesson: larger numbers come closer to the goal."
-    code = re.findall(r"```python\n(.*?)```", prompt, re.DOTALL)[-1]
+    fences = re.findall(r"```python\n(.*?)```", prompt, re.DOTALL)
+    if not fences:
+        return "ready"
+    code = fences[-1]
     draw = hashlib.sha256(prompt.encode()).digest()
     places = list(re.finditer(r"(?<![\w.\"'])\d+(?:\.\d+)?(?![\w\"'])", code))
     if not places:

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guided_evolution.testing import write_tiny_problem
+
+GE = Path(sys.executable).parent / "ge"
+
+
+def ge(*arguments: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "160", "OPENAI_API_KEY": ""}
+    result = subprocess.run(
+        [str(GE), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert result.returncode == code, (result.returncode, result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    write_tiny_problem(folder / "tiny")
+    ge("run", "tiny", "--run", "runs/one", "--seed", 3, cwd=folder)
+    return folder
+
+
+def test_a_run_prints_the_front_to_stdout_and_the_rest_to_stderr(tmp_path: Path) -> None:
+    write_tiny_problem(tmp_path / "tiny")
+    result = ge("run", "tiny", "--generations", 1, "--run", "r", cwd=tmp_path)
+    assert "closeness" in result.stdout
+    assert "size" in result.stdout
+    assert "1 generations done" in result.stderr
+    assert "Everything is kept in r" in result.stderr
+    assert "generation 1 done" in result.stderr
+
+
+def test_show_and_front_give_the_documented_json(home: Path) -> None:
+    shown = json.loads(ge("show", "runs/one", "--json", cwd=home).stdout)
+    assert shown["schema"] == 1
+    assert {"run", "status", "stop_reason", "seed", "individuals"} <= shown.keys()
+    assert shown["seed"] == 0
+    keys = {"id", "generation", "status", "scores", "metrics", "operator", "parents", "block", "category", "character",
+            "digest", "seconds"}
+    assert all(keys <= each.keys() for each in shown["individuals"])
+    front = json.loads(ge("front", "runs/one", "--json", cwd=home).stdout)["front"]
+    assert [each["id"] for each in front] == shown["front"]
+    one = json.loads(ge("show", "runs/one", 1, "--json", cwd=home).stdout)["individual"]
+    assert one["exchanges"][0]["prompt"]
+    assert one["files"]["seed.py"].startswith('"""Three numbers')
+
+
+def test_people_can_read_a_run(home: Path) -> None:
+    assert "runs/one" in ge("runs", cwd=home).stdout
+    assert "Pareto front" in ge("show", "runs/one", cwd=home).stdout
+    individual = ge("show", "runs/one", 1, cwd=home).stdout
+    assert "Your task:" in individual
+    assert "I raise one number." in individual
+    diff = ge("diff", "runs/one", 1, cwd=home).stdout
+    assert diff.startswith("---")
+    assert "+    return" in diff
+    assert ge("diff", "runs/one", 0, cwd=home).stdout == ""
+    assert "closeness" in ge("front", "runs/one", cwd=home).stdout
+
+
+def test_export_writes_the_program_and_its_provenance(home: Path) -> None:
+    best = json.loads(ge("front", "runs/one", "--json", cwd=home).stdout)["front"][0]["id"]
+    ge("export", "runs/one", best, "out", cwd=home)
+    note = (home / "out" / "PROVENANCE.md").read_text()
+    assert f"Individual {best} of tiny" in note
+    assert "```diff" in note
+    program = subprocess.run([sys.executable, "out/seed.py"], cwd=home, capture_output=True, timeout=20)
+    assert program.returncode == 0
+    assert "exists already" in ge("export", "runs/one", best, "out", cwd=home, code=1).stderr
+
+
+def test_the_held_out_test_is_recorded_once(home: Path) -> None:
+    first = json.loads(ge("test", "runs/one", "--json", cwd=home).stdout)["tests"]
+    assert "0" in first
+    assert json.loads(ge("test", "runs/one", "--json", cwd=home).stdout)["tests"] == first
+    assert "test closeness" in ge("front", "runs/one", cwd=home).stdout
+
+
+def test_resume_goes_on(home: Path) -> None:
+    ge("run", "tiny", "--run", "runs/two", "--generations", 0, cwd=home)
+    result = ge("resume", "runs/two", "--generations", 1, cwd=home)
+    assert "generation 1 done" in result.stderr
+
+
+def test_init_writes_a_problem_that_runs_and_reports_the_blocks_of_a_file(tmp_path: Path) -> None:
+    result = ge("init", "mine", cwd=tmp_path)
+    assert "2 block(s): choose, order" in result.stdout
+    write_tiny_problem(tmp_path / "tiny")
+    result = ge("run", "mine", "--llm", f"scripted:{tmp_path}/tiny/model.py", "--generations", 0, cwd=tmp_path)
+    assert "fullness" in result.stdout
+    (tmp_path / "own.py").write_text("def work():\n    return 1\n\n\nclass Thing:\n    pass\n")
+    assert "2 block(s): work, Thing" in ge("init", "other", "--from", "own.py", cwd=tmp_path).stdout
+
+
+def test_check_tries_every_part(home: Path) -> None:
+    result = ge("check", "tiny", cwd=home)
+    assert "3 blocks: first, second, third" in result.stdout
+    assert "evaluate passes" in result.stdout
+    assert "answers" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run"], 2, "Missing argument"),
+        (["run", "nowhere"], 2, "nowhere: no such folder"),
+        (["run", "."], 2, "no problem.toml here"),
+        (["run", "tiny", "--population", "0"], 2, "population must be at least 1"),
+        (["run", "tiny", "--population", "many"], 2, "not a valid integer"),
+        (["run", "tiny", "--p-mate", "1.5"], 2, "p_mate must lie between 0 and 1"),
+        (["run", "tiny", "--llm", "gpt"], 2, "gpt"),
+        (["run", "tiny", "--llm", "openai:gpt-5"], 2, "OPENAI_API_KEY"),
+        (["run", "tiny", "--llm", "scripted:none.py"], 2, "none.py"),
+        (["run", "tiny", "--llm", "local:unknown"], 2, "unknown"),
+        (["run", "tiny", "--run", "runs/one"], 1, "already holds a run"),
+        (["run", "tiny", "--fast"], 2, "No such option"),
+        (["evolve", "tiny"], 2, "No such command"),
+        (["show", "nowhere"], 1, "no run here"),
+        (["show", "runs/one", "999"], 1, "no individual 999"),
+        (["diff", "runs/one", "0", "999"], 1, "no individual 999"),
+        (["front", "tiny"], 1, "no run here"),
+        (["resume", "tiny"], 1, "no run here"),
+        (["init", "tiny"], 2, "isn't an empty folder"),
+        (["init", "new", "--from", "none.py"], 2, "no such file"),
+        (["models", "pull", "gpt-4"], 2, "gpt-4"),
+    ],
+)
+def test_wrong_input_gets_one_line_and_an_exit_code(home: Path, arguments: list[str], code: int, message: str) -> None:
+    result = ge(*arguments, cwd=home, code=code)
+    assert message in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("Error")]) == 1
+    assert result.stdout == ""
+
+
+def test_a_broken_seed_is_named_with_file_and_line(tmp_path: Path) -> None:
+    folder = write_tiny_problem(tmp_path / "tiny")
+    (folder / "seed.py").write_text("def f(:\n    pass\n")
+    assert "seed.py:1" in ge("run", "tiny", cwd=tmp_path, code=2).stderr
+    (folder / "seed.py").write_text("# ge: block a\nx = 1\n")
+    assert "seed.py:1" in ge("run", "tiny", cwd=tmp_path, code=2).stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ("numpy", "torch", "rich", "pydantic_ai", "moocore", "huggingface_hub", "xllamacpp")
+    code = (
+        "import sys; sys.argv = ['ge', '--help']\n"
+        "from guided_evolution.cli import cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stderr.strip() == "[]"

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from guided_evolution import session
+from guided_evolution.errors import ModelError, RunError
+from guided_evolution.events import Event
+from guided_evolution.evolution import Evolution
+from guided_evolution.llm.scripted import FunctionLLM
+from guided_evolution.problem import Problem
+from guided_evolution.run import Run
+from guided_evolution.settings import Settings
+from guided_evolution.testing import Recorder, scripted_reply, write_tiny_problem
+
+SETTINGS = Settings(population=4, generations=2, llm="fake")
+
+
+def evolve(
+    problem: Problem,
+    folder: Path,
+    settings: Settings = SETTINGS,
+    reply: Callable[[str], str] = scripted_reply,
+    listeners: Iterable[object] = (),
+) -> Run:
+    return session.start(problem, settings, folder, listeners, FunctionLLM(reply, "fake"))
+
+
+def story(run: Run) -> list[tuple[object, ...]]:
+    return [
+        (each.id, each.generation, each.genome.digest, each.origin.parents, each.origin.steps, each.status, each.twin)
+        for each in run.individuals
+    ]
+
+
+def test_a_run_gives_a_front_that_holds_the_seed_or_something_better(tiny: Problem, tmp_path: Path) -> None:
+    run = evolve(tiny, tmp_path / "run")
+    assert run.status == "done"
+    assert run.stop_reason == "2 generations done"
+    assert len(run.individuals) == 1 + 4 + 2 * 4
+    assert run.best("closeness").scores["closeness"] > run.seed.scores["closeness"]
+    points = [tiny.point(each.scores) for each in run.front]
+    assert points == sorted(points)
+    assert len(set(points)) == len(points)
+
+
+def test_fault_08_the_seed_is_scored_first_and_no_program_twice(tiny: Problem, tmp_path: Path) -> None:
+    recorder = Recorder()
+    run = evolve(tiny, tmp_path / "run", Settings(population=6, generations=4, llm="fake"), listeners=[recorder])
+    started = [event.individual for event in recorder.events if event.kind == "evaluate"]
+    assert started[0] == 0
+    scored = {each.genome.digest for each in run.individuals if each.ok}
+    assert len(started) == len(scored)
+    twins = [each for each in run.individuals if each.twin is not None]
+    assert twins, "this seed makes some duplicates"
+    for twin in twins:
+        original = run.individual(twin.twin)
+        assert original.id < twin.id
+        assert original.genome.digest == twin.genome.digest
+        assert original.scores == twin.scores
+
+
+def test_same_seed_and_replies_give_the_same_run_whatever_the_order_of_completion(
+    tiny: Problem, tmp_path: Path
+) -> None:
+    delays = random.Random(5)
+
+    def slow(prompt: str) -> str:
+        time.sleep(delays.random() * 0.1)
+        return scripted_reply(prompt)
+
+    settings = Settings(population=4, generations=2, llm="fake", workers=2, llm_parallel=3)
+    first = evolve(tiny, tmp_path / "a")
+    assert story(evolve(tiny, tmp_path / "b", settings, slow)) == story(first)
+    other = evolve(tiny, tmp_path / "c", Settings(population=4, generations=2, llm="fake", seed=1))
+    assert story(other) != story(first)
+
+
+@pytest.mark.parametrize("population", [1, 2, 3])
+def test_fault_09_small_populations_run(tiny: Problem, tmp_path: Path, population: int) -> None:
+    run = evolve(tiny, tmp_path / "run", Settings(population=population, generations=3, llm="fake"))
+    assert len(run.individuals) == 1 + population * 4
+
+
+def test_a_run_whose_every_reply_is_useless_ends_with_the_seed(tiny: Problem, tmp_path: Path) -> None:
+    run = evolve(tiny, tmp_path / "run", reply=lambda prompt: "no")
+    assert [each.id for each in run.front] == [0]
+    assert {each.status.value for each in run.individuals[1:]} == {"rejected"}
+
+
+def test_fault_14_children_are_scored_while_the_model_still_writes(tiny: Problem, tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    def slow(prompt: str) -> str:
+        time.sleep(0.2)
+        return scripted_reply(prompt)
+
+    evolve(tiny, tmp_path / "run", Settings(population=6, generations=0, llm="fake"), slow, [recorder])
+    kinds = [(event.kind, event.individual) for event in recorder.events]
+    first_scored = next(index for index, (kind, number) in enumerate(kinds) if kind == "evaluate" and number)
+    last_asked = max(index for index, (kind, _) in enumerate(kinds) if kind == "ask")
+    assert first_scored < last_asked
+
+
+def test_evolution_of_thought_and_mating_are_used_when_they_should_be(tiny: Problem, tmp_path: Path) -> None:
+    always = Settings(population=4, generations=2, llm="fake", p_eot=1.0, p_mate=1.0, p_mutate=1.0)
+    operators = {each.origin.operator for each in evolve(tiny, tmp_path / "a", always).individuals if each.generation}
+    assert "mate+eot" in operators
+    never = Settings(population=4, generations=2, llm="fake", p_eot=0.0, p_mate=0.0)
+    assert {each.origin.operator for each in evolve(tiny, tmp_path / "b", never).individuals[1:]} == {"mutate"}
+
+
+def test_a_budget_of_evaluations_is_kept_exactly(tiny: Problem, tmp_path: Path) -> None:
+    recorder = Recorder()
+    settings = Settings(population=4, generations=9, llm="fake", max_evaluations=10)
+    run = evolve(tiny, tmp_path / "run", settings, listeners=[recorder])
+    assert sum(event.kind == "evaluate" for event in recorder.events) <= 10
+    assert run.stop_reason == "max_evaluations reached (10)"
+
+
+class Stopper:
+    """Stops the run after some individuals, as Ctrl-C does."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.evolution: Evolution | None = None
+
+    def on(self, event: Event) -> None:
+        self.after -= event.kind == "individual"
+        if self.after == 0 and self.evolution is not None:
+            self.evolution.stop("interrupted")
+
+
+@pytest.mark.parametrize("after", [1, 3, 5, 8])
+def test_an_interrupted_run_goes_on_to_the_same_end(
+    tiny: Problem, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evolve(tiny, tmp_path / "whole")
+    stopper = Stopper(after)
+    original = Evolution.__init__
+
+    def remember(self: Evolution, *arguments: object, **options: object) -> None:
+        original(self, *arguments, **options)
+        stopper.evolution = self
+
+    monkeypatch.setattr(Evolution, "__init__", remember)
+    calls: list[str] = []
+
+    def counting(prompt: str) -> str:
+        calls.append(prompt)
+        return scripted_reply(prompt)
+
+    part = evolve(tiny, tmp_path / "part", reply=counting, listeners=[stopper])
+    assert part.status == "interrupted"
+    assert len(part.individuals) < len(whole.individuals)
+    resumed = session.resume(tmp_path / "part", llm=FunctionLLM(counting, "fake"))
+    assert resumed.status == "done"
+    assert story(resumed) == story(whole)
+    assert len(calls) == whole.spending["calls"], "no question is asked twice"
+
+
+def test_fault_11_resume_reads_generations_as_numbers(tiny: Problem, tmp_path: Path) -> None:
+    settings = Settings(population=1, generations=11, llm="fake")
+    run = evolve(tiny, tmp_path / "run", settings)
+    longer = session.resume(tmp_path / "run", changes={"generations": 13}, llm=FunctionLLM(scripted_reply, "fake"))
+    assert [each.generation for each in longer.individuals] == [0, 0, *range(1, 14)]
+    assert story(longer)[: len(run.individuals)] == story(run)
+
+
+def test_a_model_that_fails_for_good_stops_the_run_and_nothing_is_lost(tiny: Problem, tmp_path: Path) -> None:
+    calls = 0
+
+    def failing(prompt: str) -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise ModelError("the key is wrong", permanent=True)
+        return scripted_reply(prompt)
+
+    with pytest.raises(ModelError, match="the key is wrong"):
+        evolve(tiny, tmp_path / "run", reply=failing)
+    run = Run(tmp_path / "run")
+    assert (run.status, run.stop_reason) == ("failed", "the key is wrong")
+    assert run.spending["calls"] == 3
+    resumed = session.resume(tmp_path / "run", llm=FunctionLLM(scripted_reply, "fake"))
+    assert story(resumed) == story(evolve(tiny, tmp_path / "whole"))
+
+
+def test_a_seed_that_fails_is_reported_at_once(tmp_path: Path) -> None:
+    folder = write_tiny_problem(tmp_path / "p")
+    (folder / "evaluate.py").write_text("def evaluate(program):\n    return {'closeness': float('nan'), 'size': 1}\n")
+    with pytest.raises(RunError, match=r"the seed can't be scored.*closeness.*nan"):
+        evolve(Problem.load(folder), tmp_path / "run")
+
+
+def test_a_run_folder_is_never_overwritten_and_never_shared(tiny: Problem, tmp_path: Path) -> None:
+    evolve(tiny, tmp_path / "run", Settings(population=1, generations=0, llm="fake"))
+    with pytest.raises(RunError, match="already holds a run"):
+        evolve(tiny, tmp_path / "run")
+
+
+def test_fault_02_selection_never_sees_the_held_out_test(tiny: Problem, tmp_path: Path) -> None:
+    run = evolve(tiny, tmp_path / "run")
+    assert run.tests == {}
+    asked = " ".join(exchange.prompt for each in run.individuals for exchange in run.individual(each.id).origin.exchanges)
+    assert "def test" not in asked
+    before = [each.id for each in run.front]
+    told: list[int] = []
+    results = session.test(tmp_path / "run", [], lambda number, outcome: told.append(number))
+    assert set(results) == {0, *before} == set(told)
+    again = Run(tmp_path / "run")
+    assert again.tests.keys() == results.keys()
+    assert [each.id for each in again.front] == before
+
+
+def test_constraints_put_those_that_break_them_behind(tmp_path: Path) -> None:
+    folder = write_tiny_problem(tmp_path / "p")
+    with (folder / "problem.toml").open("a") as file:
+        file.write('[[constraint]]\nname = "largest"\nmax = 5\n')
+    run = evolve(Problem.load(folder), tmp_path / "run")
+    largest = {each.id: each.outcome.metrics["largest"] for each in run.individuals if each.ok}
+    assert max(largest.values()) > 5, "some candidates break the constraint"
+    assert all(largest[each.id] <= 5 for each in run.front)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from guided_evolution.genome import Genome
+from guided_evolution.individual import Individual, Origin, Outcome, Status, Step
+from guided_evolution.operators import (
+    Change,
+    Context,
+    EvolutionOfThought,
+    Mate,
+    Mutate,
+    Proposal,
+    Rejection,
+    changes_of,
+    effect_text,
+)
+from guided_evolution.problem import Problem
+from guided_evolution.prompts.book import Book
+from guided_evolution.randomness import stream
+from guided_evolution.testing import scripted_reply
+
+
+@dataclass
+class Answer:
+    text: str
+    cut: bool = False
+
+
+@dataclass
+class Desk:
+    """Builds a context and keeps what went over it."""
+
+    problem: Problem
+    reply: Callable[[str], str] = scripted_reply
+    check: Callable[[Genome], str] = lambda genome: ""
+    changes: list[Change] = field(default_factory=list)
+    seed: int = 0
+    options: dict[str, object] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def context(self) -> Context:
+        async def ask(purpose: str, prompt: str) -> Answer:
+            self.asked.append((purpose, prompt))
+            return Answer(self.reply(prompt))
+
+        async def check(genome: Genome) -> Outcome:
+            reason = self.check(genome)
+            return Outcome(Status.CRASHED, reason) if reason else Outcome(Status.OK)
+
+        async def distil(change: Change) -> str:
+            return "larger numbers help"
+
+        context = Context(
+            problem=self.problem,
+            book=Book(),
+            rng=stream(self.seed, "test"),
+            moves=True,
+            repairs=False,
+            two_steps=True,
+            tries=3,
+            changes=self.changes,
+            ask=ask,
+            refuse=self.refused.append,
+            check=check,
+            distil=distil,
+        )
+        return replace(context, **self.options)
+
+
+def scored(number: int, genome: Genome, closeness: float, size: float, origin: Origin = Origin()) -> Individual:
+    outcome = Outcome(Status.OK, scores={"closeness": closeness, "size": size})
+    return Individual(number, 0, genome, origin, outcome)
+
+
+def child_of(parent: Individual, number: int, block: str, source: str, closeness: float, size: float) -> Individual:
+    origin = Origin((parent.id,), (Step("mutate", block),))
+    return scored(number, parent.genome.replace(block, source), closeness, size, origin)
+
+
+def propose(operator: object, parents: list[Individual], desk: Desk) -> Proposal | Rejection:
+    return asyncio.run(operator.propose(parents, desk.context()))
+
+
+@pytest.fixture
+def seed(tiny: Problem) -> Individual:
+    return scored(0, tiny.genome(), -25, 6)
+
+
+def test_a_mutation_changes_exactly_one_block_and_says_how(tiny: Problem, seed: Individual) -> None:
+    desk = Desk(tiny)
+    result = propose(Mutate(), [seed], desk)
+    assert isinstance(result, Proposal)
+    assert result.genome.changed(seed.genome) == (result.step.block,)
+    assert result.step.move
+    assert result.step.move in desk.asked[0][1]
+    assert f"`def {result.step.block}()`" in desk.asked[0][1]
+
+
+def test_blocks_categories_and_characters_are_all_drawn_and_change_the_prompt(tiny: Problem, seed: Individual) -> None:
+    steps, prompts = set(), set()
+    for number in range(150):
+        desk = Desk(tiny, seed=number, options={"moves": False})
+        result = propose(Mutate(), [seed], desk)
+        assert isinstance(result, Proposal)
+        steps.add((result.step.category, result.step.character))
+        prompts.add(desk.asked[0][1])
+    assert len(steps) == 24
+    assert len(prompts) > 60  # 72 = 24 prompts x 3 blocks; the character and the category both change the text
+
+
+def test_the_open_question_is_asked_when_moves_are_off(tiny: Problem, seed: Individual) -> None:
+    desk = Desk(tiny, options={"moves": False})
+    result = propose(Mutate(), [seed], desk)
+    assert isinstance(result, Proposal)
+    assert not result.step.move
+    assert Book().question(result.step.category) in desk.asked[0][1]
+
+
+def test_a_fresh_draw_carries_another_move(tiny: Problem, seed: Individual) -> None:
+    desk = Desk(tiny, reply=lambda prompt: "No.")
+    result = propose(Mutate(), [seed], desk)
+    assert isinstance(result, Rejection)
+    assert result.reason == "the reply holds no code"
+    assert len({prompt for _, prompt in desk.asked}) == 3
+    assert desk.refused == ["the reply holds no code"] * 3
+
+
+def test_a_repair_turn_carries_the_exact_error_and_the_code(tiny: Problem, seed: Individual) -> None:
+    desk = Desk(tiny, check=lambda genome: "ValueError: boom 17", options={"repairs": True})
+    result = propose(Mutate(), [seed], desk)
+    assert isinstance(result, Rejection)
+    assert [purpose for purpose, _ in desk.asked] == ["mutate", "repair", "repair"]
+    assert "check failed: ValueError: boom 17" in desk.asked[1][1]
+
+
+def test_a_child_that_fails_the_check_is_tried_again(tiny: Problem, seed: Individual) -> None:
+    failures = iter(["ValueError: no", ""])
+    desk = Desk(tiny, check=lambda genome: next(failures))
+    assert isinstance(propose(Mutate(), [seed], desk), Proposal)
+    assert desk.refused == ["check failed: ValueError: no"]
+
+
+def test_mating_merges_a_block_that_differs_into_the_first_parent(tiny: Problem, seed: Individual) -> None:
+    first = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
+    second = child_of(seed, 2, "third", "def third():\n    return 9 * SCALE\n", -19, 12)
+    desk = Desk(tiny)
+    result = propose(Mate(), [first, second], desk)
+    assert isinstance(result, Proposal)
+    assert result.step.block in {"first", "third"}
+    assert result.genome.changed(first.genome) == (result.step.block,)
+    prompt = desk.asked[0][1]
+    assert first.genome.block(result.step.block).source.strip() in prompt
+    assert second.genome.block(result.step.block).source.strip() in prompt
+
+
+def test_both_mating_templates_are_drawn(tiny: Problem, seed: Individual) -> None:
+    other = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
+    steps = {propose(Mate(), [seed, other], Desk(tiny, seed=number)).step.category for number in range(20)}
+    assert steps == {"mate_accuracy", "mate_efficiency"}
+
+
+def test_fault_01_a_mated_child_holds_the_merged_block_at_its_own_place(tiny: Problem, seed: Individual) -> None:
+    for name in ("first", "second", "third"):
+        other = child_of(seed, 1, name, f"def {name}():\n    return 42 * SCALE\n", -21, 10)
+        merged = f"def {name}():\n    return 21 * SCALE + 21\n"
+        result = propose(Mate(), [seed, other], Desk(tiny, reply=lambda prompt, text=merged: f"```python\n{text}```"))
+        assert isinstance(result, Proposal)
+        assert result.genome.block(name).source == merged
+        assert result.genome.changed(seed.genome) == (name,)
+
+
+def test_fault_05_nothing_differing_is_said_and_nothing_is_asked(tiny: Problem, seed: Individual) -> None:
+    desk = Desk(tiny)
+    for operator, parents in ((Mate(), [seed, seed]), (EvolutionOfThought(), [seed])):
+        result = propose(operator, parents, desk)
+        assert isinstance(result, Rejection)
+        assert result.idle
+    assert desk.asked == []
+
+
+def test_evolution_of_thought_in_two_steps_shows_the_lesson_the_change_and_its_effect(
+    tiny: Problem, seed: Individual
+) -> None:
+    elite = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
+    changes = changes_of(elite, seed.genome, tiny, {0: seed}.get)
+    desk = Desk(tiny, changes=changes)
+    result = propose(EvolutionOfThought(), [seed], desk)
+    assert isinstance(result, Proposal)
+    assert result.step.operator == "eot"
+    assert result.step.lesson == "larger numbers help"
+    assert result.step.teacher == 1
+    assert result.step.block != "first"
+    prompt = desk.asked[0][1]
+    assert "larger numbers help" in prompt
+    assert "+    return 5 * SCALE" in prompt
+    assert "closeness -25 -> -21" in prompt
+
+
+def test_evolution_of_thought_in_one_step_keeps_the_models_own_lesson(tiny: Problem, seed: Individual) -> None:
+    elite = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
+    changes = changes_of(elite, seed.genome, tiny, {0: seed}.get)
+    desk = Desk(
+        tiny,
+        changes=changes,
+        options={"two_steps": False},
+        reply=lambda prompt: f"Lesson: bigger is closer.\n{scripted_reply(prompt)}",
+    )
+    result = propose(EvolutionOfThought(), [seed], desk)
+    assert isinstance(result, Proposal)
+    assert result.step.lesson == "bigger is closer."
+    assert elite.genome.block("first").source.strip() in desk.asked[0][1]
+    assert seed.genome.block("first").source.strip() in desk.asked[0][1]
+
+
+def test_fault_04_the_effect_is_measured_and_may_be_worse(tiny: Problem, seed: Individual) -> None:
+    worse = child_of(seed, 1, "first", "def first():\n    return -9 * SCALE\n", -35, 14)
+    (change,) = changes_of(worse, seed.genome, tiny, {0: seed}.get)
+    assert change.effect == "closeness -25 -> -35 (-40.0%, worse); size 6 -> 14 (+133.3%, worse)"
+    assert effect_text(tiny, {"closeness": -1.0, "size": 2.0}, {"closeness": -1.0, "size": 1.0}) == (
+        "closeness -1 -> -1 (same); size 2 -> 1 (-50.0%, better)"
+    )
+
+
+def test_fault_04_the_effect_is_relative_to_the_parent_that_was_changed(tiny: Problem, seed: Individual) -> None:
+    middle = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
+    elite = child_of(middle, 2, "third", "def third():\n    return 9 * SCALE\n", -15, 16)
+    by_block = {change.after.name: change for change in changes_of(elite, seed.genome, tiny, {0: seed, 1: middle}.get)}
+    assert by_block["first"].effect.startswith("closeness -25 -> -21")
+    assert by_block["third"].effect.startswith("closeness -21 -> -15")
+
+
+def test_fault_06_failed_individuals_teach_nothing(tiny: Problem, seed: Individual) -> None:
+    elite = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
+    failed = replace(elite, outcome=Outcome(Status.CRASHED, "boom"))
+    assert changes_of(failed, seed.genome, tiny, {0: seed}.get) == []
+    unscored = replace(seed, outcome=Outcome(Status.TIMED_OUT))
+    assert changes_of(elite, seed.genome, tiny, {0: unscored}.get) == []

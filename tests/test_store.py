@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from guided_evolution.errors import RunError
+from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.problem import Problem
+from guided_evolution.store import FILE, Store
+
+EXCHANGE = Exchange("mutate", "fake", "p{}$", "r\0\ud7ff", tokens_in=3, tokens_out=None, usd=None, seconds=1.5)
+OUTCOME = Outcome(Status.OK, "", {"closeness": -1.25}, {"epoch": 3.0}, "ok", "log", 2.5, 100.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "run")
+
+
+def test_what_is_written_is_read_back(store: Store, tiny: Problem) -> None:
+    genome = tiny.genome().replace("first", "def first():\n    return '{}$%'\n")
+    origin = Origin((0, 2), (Step("mate", "first", "mate_accuracy"), Step("eot", "third", lesson="x", teacher=2)))
+    store.put_individual(Individual(5, 1, genome, origin, twin=3))
+    store.put_exchange(5, 0, EXCHANGE)
+    store.put_verdict(5, 0, "too short")
+    store.put_outcome(5, OUTCOME)
+    store.put_outcome(5, Outcome(Status.TIMED_OUT, "stopped"), "test")
+    store.close()
+    again = Store.open(store.path.parent)
+    read = again.individual(5)
+    assert read is not None
+    assert (read.genome, read.origin.steps, read.origin.parents) == (genome, origin.steps, origin.parents)
+    assert read.genome.files == genome.files
+    assert read.twin == 3
+    assert read.outcome == OUTCOME
+    assert read.origin.exchanges[0].verdict == "too short"
+    assert read.origin.exchanges[0].prompt == EXCHANGE.prompt
+    assert [each.id for each in again.individuals()] == [5]
+    assert again.outcomes("test")[5].status is Status.TIMED_OUT
+    assert again.individual(6) is None
+
+
+def test_programs_that_share_blocks_share_their_texts(store: Store, tiny: Problem) -> None:
+    genome = tiny.genome()
+    for number in range(50):
+        store.put_individual(Individual(number, 0, genome.replace("first", f"def first():\n    return {number}\n")))
+    texts = sqlite3.connect(store.path).execute("SELECT COUNT(*) FROM texts").fetchone()[0]
+    assert texts <= len(genome.parts) + 50
+
+
+def test_lessons_are_kept_apart_from_an_individuals_own_exchanges(store: Store, tiny: Problem) -> None:
+    store.put_individual(Individual(1, 0, tiny.genome()))
+    store.put_exchange(1, 0, EXCHANGE)
+    store.put_exchange(1, -2, EXCHANGE)
+    assert len(store.exchanges(1)) == 1
+    assert len(store.lessons(1)) == 1
+    assert store.spending()["calls"] == 2
+    assert store.spending()["unpriced"] == 2
+
+
+def test_a_missing_or_broken_record_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run here"):
+        Store.open(tmp_path)
+    path = tmp_path / FILE
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(RunError, match="can't be read"):
+        Store.open(tmp_path)
+    with pytest.raises(RunError, match="already holds a run"):
+        Store.create(tmp_path)
+    assert path.read_bytes() == b"this is no database" * 100
+
+
+def test_a_newer_schema_is_refused(store: Store) -> None:
+    store.put_meta(schema=99)
+    with pytest.raises(RunError, match="schema 99"):
+        Store.open(store.path.parent)
+
+
+def test_fault_11_a_killed_writer_leaves_whole_rows_only(store: Store, tiny: Problem) -> None:
+    store.put_individual(Individual(1, 0, tiny.genome()))
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO meta VALUES ('half', '1')")
+    other.close()  # as a process that dies in the middle of a transaction
+    assert Store.open(store.path.parent).meta("half") is None
