@@ -46,8 +46,20 @@ def test_show_and_front_give_the_documented_json(home: Path) -> None:
     assert shown["schema"] == 1
     assert {"run", "status", "stop_reason", "seed", "individuals"} <= shown.keys()
     assert shown["seed"] == 0
-    keys = {"id", "generation", "status", "scores", "metrics", "operator", "parents", "block", "category", "character",
-            "digest", "seconds"}
+    keys = {
+        "id",
+        "generation",
+        "status",
+        "scores",
+        "metrics",
+        "operator",
+        "parents",
+        "block",
+        "category",
+        "character",
+        "digest",
+        "seconds",
+    }
     assert all(keys <= each.keys() for each in shown["individuals"])
     front = json.loads(ge("front", "runs/one", "--json", cwd=home).stdout)["front"]
     assert [each["id"] for each in front] == shown["front"]

@@ -206,7 +206,8 @@ def test_a_run_folder_is_never_overwritten_and_never_shared(tiny: Problem, tmp_p
 def test_fault_02_selection_never_sees_the_held_out_test(tiny: Problem, tmp_path: Path) -> None:
     run = evolve(tiny, tmp_path / "run")
     assert run.tests == {}
-    asked = " ".join(exchange.prompt for each in run.individuals for exchange in run.individual(each.id).origin.exchanges)
+    made = [run.individual(each.id).origin for each in run.individuals]
+    asked = " ".join(exchange.prompt for origin in made for exchange in origin.exchanges)
     assert "def test" not in asked
     before = [each.id for each in run.front]
     told: list[int] = []

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from guided_evolution.errors import ModelError
+from guided_evolution.errors import ModelError, UsageError
 from guided_evolution.llm import download, models
 from guided_evolution.llm.models import LocalModel
 
@@ -82,7 +82,7 @@ def test_the_table_is_consistent() -> None:
         assert len(model.sha256) == 64
         assert len(model.revision) == 40
         assert models.get(model.name) is model
-    with pytest.raises(ModelError, match=models.DEFAULT):
+    with pytest.raises(UsageError, match=models.DEFAULT):
         models.get("nothing")
 
 

@@ -52,11 +52,7 @@ def test_translation_is_a_shift_of_the_padded_image(
     moved = augment.translate(images, share, 1.0, generator(seed))
     padded = torch.nn.functional.pad(images, (across, across, down, down))
     for before, after in zip(padded, moved, strict=True):
-        windows = (
-            before[:, y : y + height, x : x + width]
-            for y in range(2 * down + 1)
-            for x in range(2 * across + 1)
-        )
+        windows = (before[:, y : y + height, x : x + width] for y in range(2 * down + 1) for x in range(2 * across + 1))
         assert any(torch.equal(window, after) for window in windows)
 
 

@@ -170,9 +170,7 @@ def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, own_cache:
     assert len(data.load_train("cifar10", tmp_path)) == 4
 
 
-def test_full_disk_leaves_no_half_file(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_leaves_no_half_file(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(*_: object) -> None:
         raise OSError("no space left on device")
 
@@ -211,7 +209,7 @@ def test_unreachable_hub_says_what_to_set(tmp_path: Path, monkeypatch: pytest.Mo
         raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(ProblemError, match="put train.parquet .* GUIDED_EVOLUTION_DATA"):
+    with pytest.raises(ProblemError, match=r"put train\.parquet .* GUIDED_EVOLUTION_DATA"):
         data.load_train("cifar10", tmp_path)
 
 
@@ -235,9 +233,7 @@ labels = st.lists(st.integers(0, 9), min_size=1, max_size=120)
 
 @settings(max_examples=40, deadline=None)
 @given(labels, st.floats(0, 1), st.integers(0, 5))
-def test_split_keeps_every_row_once_and_every_class_in_proportion(
-    labels: list[int], share: float, seed: int
-) -> None:
+def test_split_keeps_every_row_once_and_every_class_in_proportion(labels: list[int], share: float, seed: int) -> None:
     train, validation = numbered(labels).split(share, seed)
     assert sorted(rows_of(train) + rows_of(validation)) == list(range(len(labels)))
     assert rows_of(train) == sorted(rows_of(train))

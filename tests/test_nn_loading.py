@@ -21,31 +21,30 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def test_module_has_a_private_name_and_its_own_file(tmp_path: Path) -> None:
-    file = write(tmp_path, seed="VALUE = __name__, __file__")
+    file = write(tmp_path, seed="value = __name__, __file__")
     module = loading.load_program(file)
-    assert module.VALUE == (loading.PRIVATE_NAME, str(file))
+    assert module.value == (loading.PRIVATE_NAME, str(file))
     assert "seed" not in sys.modules
 
 
 def test_program_changed_within_a_second_is_read_anew(tmp_path: Path) -> None:
     for number in range(5):
-        assert loading.load_program(write(tmp_path, seed=f"VALUE = {number}")).VALUE == number
+        assert loading.load_program(write(tmp_path, seed=f"value = {number}")).value == number
 
 
 def test_parts_come_from_the_programs_own_folder(tmp_path: Path) -> None:
-    seed = "from part import VALUE\ndef late():\n    import late_part\n    return late_part.VALUE\n"
+    seed = "from part import value\ndef late():\n    import late_part\n    return late_part.value\n"
     for name in ("a", "b"):
-        part = f"VALUE = {name!r}"
+        part = f"value = {name!r}"
         module = loading.load_program(write(tmp_path / name, seed=seed, part=part, late_part=part))
-        assert module.VALUE == name
+        assert module.value == name
         assert module.late() == name
     assert str(tmp_path / "a") not in sys.path
 
 
 def test_classes_can_look_up_their_module(tmp_path: Path) -> None:
     source = (
-        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
-        "@dataclass\nclass A:\n    x: int = 1\n"
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\n"
     )
     assert loading.load_program(write(tmp_path, seed=source)).A().x == 1
 

@@ -15,6 +15,7 @@ from guided_evolution.nn import loading, parameters
 
 HIDDEN = 1000
 GLOBAL_WEIGHT = torch.zeros(HIDDEN)
+DEFAULT_WEIGHT = torch.zeros(HIDDEN)
 UNUSED_WEIGHT = torch.zeros(7)
 
 
@@ -55,8 +56,8 @@ class InPlainObject(Base):
     def __init__(self) -> None:
         super().__init__()
         self.hidden = Plain()
-        self.hidden.deep = Plain()  # type: ignore[attr-defined]
-        self.hidden.deep.weight = torch.zeros(HIDDEN)  # type: ignore[attr-defined]
+        self.hidden.deep = Plain()
+        self.hidden.deep.weight = torch.zeros(HIDDEN)
 
 
 class Slotted:
@@ -88,11 +89,12 @@ class InClosure(Base):
 class InLambdaDefault(Base):
     def __init__(self) -> None:
         super().__init__()
-        self.hidden = lambda x, weight=torch.zeros(HIDDEN): x + weight
+        weight = torch.zeros(HIDDEN)
+        self.hidden = lambda x, weight=weight: x + weight
 
 
 class InForwardDefault(Base):
-    def forward(self, x: Tensor, *, weight: Tensor = torch.zeros(HIDDEN)) -> Tensor:  # noqa: B008
+    def forward(self, x: Tensor, *, weight: Tensor = DEFAULT_WEIGHT) -> Tensor:
         return x + weight.sum()
 
 
@@ -148,7 +150,7 @@ class InArray(Base):
 class InParameterAttribute(Base):
     def __init__(self) -> None:
         super().__init__()
-        self.linear.weight.hidden = torch.zeros(HIDDEN)  # type: ignore[attr-defined]
+        self.linear.weight.hidden = torch.zeros(HIDDEN)
 
 
 class InRunningMean(Base):

@@ -73,9 +73,9 @@ class Desk:
         return replace(context, **self.options)
 
 
-def scored(number: int, genome: Genome, closeness: float, size: float, origin: Origin = Origin()) -> Individual:
+def scored(number: int, genome: Genome, closeness: float, size: float, origin: Origin | None = None) -> Individual:
     outcome = Outcome(Status.OK, scores={"closeness": closeness, "size": size})
-    return Individual(number, 0, genome, origin, outcome)
+    return Individual(number, 0, genome, origin or Origin(), outcome)
 
 
 def child_of(parent: Individual, number: int, block: str, source: str, closeness: float, size: float) -> Individual:

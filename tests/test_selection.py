@@ -362,6 +362,8 @@ def test_a_full_tie_goes_to_the_first_objective(survivors: Survivors) -> None:
     assert survivors([[0.0, 1.0], [1.0, 0.0]], 1).tolist() == [0]
     assert survivors([[1.0, 0.0], [0.0, 1.0]], 1).tolist() == [1]
     assert sorted(survivors([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], 2)) == [0, 1]
+    assert survivors([[0.0, 0.0], [2.0, 1.0], [1.0, 2.0]], 2).tolist() == [0, 2]
+    assert survivors([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0]], 2).tolist() == [0, 1]
 
 
 @SURVIVORS

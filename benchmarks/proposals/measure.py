@@ -1,164 +1,139 @@
-"""How often a model's proposals become a changed child that passes the check, per operator, category and character.
+"""Makes proposals with a real model and the real check, each operator by itself, and keeps them as a run's record.
 
-    python benchmarks/proposals/measure.py --problem examples/cifar10 --mutations 60 --matings 30 --thoughts 30
+    python benchmarks/proposals/measure.py FOLDER --problem examples/cifar10 --mutations 60 --matings 30 --thoughts 30
+    python benchmarks/proposals/tally.py FOLDER
 
-It drives the product's own breeder, with its second tries, against the real model and the real `check`. Matings and
-Evolution-of-Thought steps start from children of the mutations, a few of which are evaluated for real first, since
-both need parents with scores.
+It drives the product's own breeder, second tries included. Matings and Evolution-of-Thought steps start from children
+of the mutations, a few of which are evaluated for real first, since both need parents with scores.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.individual import Individual
 from guided_evolution.llm.spec import open_llm
-from guided_evolution.operators import changes_of
+from guided_evolution.operators import Change, Mate, Operator, changes_of
 from guided_evolution.problem import Problem
 from guided_evolution.randomness import choice, stream
+from guided_evolution.run import problem_to_json
 from guided_evolution.scoring import Scorer
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
 
-class Tally:
-    """Counts proposals by operator and by each of its keys."""
-
-    def __init__(self) -> None:
-        self.made: dict[tuple[str, str], list[int]] = defaultdict(list)
-        self.first: Counter[str] = Counter()
-        self.draws: list[int] = []
-        self.reasons: Counter[str] = Counter()
-        self.seconds = 0.0
-        self.moves: dict[str, list[int]] = defaultdict(list)
-
-    def add(self, operator: str, child: Individual, accepted: bool) -> None:
-        step = child.origin.steps[-1] if child.origin.steps else None
-        self.made[operator, "all"].append(accepted)
-        for key in filter(None, (step and step.category, step and step.character, step and step.block)):
-            self.made[operator, str(key)].append(accepted)
-        asked = [exchange for exchange in child.origin.exchanges if exchange.purpose != "distil"]
-        self.draws.append(len(asked))
-        self.first[operator] += bool(asked) and not asked[0].verdict
-        self.seconds += sum(exchange.seconds for exchange in child.origin.exchanges)
-        for exchange in asked:
-            if exchange.verdict:
-                self.reasons[f"{operator}: {exchange.verdict}"[:110]] += 1
-        if operator == "mutate" and step and step.move:
-            self.moves[step.move].append(accepted)
-
-    def document(self) -> dict[str, object]:
-        rates = {
-            f"{operator}/{key}": {"n": len(made), "accepted": sum(made), "rate": round(sum(made) / len(made), 3)}
-            for (operator, key), made in sorted(self.made.items())
-        }
-        return {
-            "rates": rates,
-            "first_draw": dict(self.first),
-            "draws_per_proposal": round(sum(self.draws) / max(1, len(self.draws)), 2),
-            "model_seconds": round(self.seconds, 1),
-            "reasons": dict(self.reasons.most_common()),
-            "moves": {move: f"{sum(made)}/{len(made)}" for move, made in sorted(self.moves.items())},
-        }
-
-
-async def measure(arguments: argparse.Namespace) -> dict[str, object]:
-    problem = Problem.load(arguments.problem)
-    settings = Settings(
-        seed=arguments.seed, p_eot=0.0, tries=arguments.tries, retry=arguments.retry, moves=arguments.moves,
-        temperature=tuple(arguments.temperature) if arguments.temperature else None, threads=arguments.threads,
-    )
-    cores = len(os.sched_getaffinity(0))
-    llm = open_llm(arguments.llm, threads=cores)
-    tally = Tally()
-    folder = Path(arguments.run or tempfile.mkdtemp(prefix="proposals-"))
-    store = Store.create(folder)
-    executor = LocalExecutor(1, folder / "jobs")
-    scorer = Scorer(problem, settings, store, executor, lambda event: None)
-    breeder = Breeder(problem, settings, store, llm, scorer, lambda event: None)
-    thinker = Breeder(problem, replace(settings, p_eot=1.0), store, llm, scorer, lambda event: None)
-    try:
-        seed = Individual(0, 0, problem.genome())
-        individuals = {0: replace(seed, outcome=await scorer.evaluate(seed))}
-        print(f"seed: {dict(individuals[0].scores)}", flush=True)
-
-        async def propose(number: int, operator: str, breeder: Breeder, plan: Plan) -> Individual:
-            child, rejected = await breeder.breed(plan)
-            store.put_individual(child)
-            tally.add(operator, child, rejected is None)
-            verdict = "ok" if rejected is None else rejected.reason
-            step = child.origin.steps[-1] if child.origin.steps else None
-            print(f"{number} {operator} {step and step.block} {step and step.category} "
-                  f"{len(child.origin.exchanges)} draws: {verdict[:120]}", flush=True)
-            return replace(child, outcome=rejected) if rejected else child
-
-        number = 0
-        for number in range(1, arguments.mutations + 1):
-            parent = individuals[0]
-            child = await propose(number, "mutate", breeder, Plan(number, 0, (parent,), mate=False, mutate=True))
-            individuals[number] = child
-        pool = await evaluated(individuals, scorer, arguments.pool)
-        changes = [change for each in pool for change in changes_of(each, seed.genome, problem, individuals.get)]
-        print(f"pool: {len(pool)} scored children, {len(changes)} changes to teach", flush=True)
-        rng = stream(settings.seed, "benchmark")
-        for number in range(number + 1, number + 1 + arguments.matings):
-            pair = choice(rng, pool), choice(rng, pool)
-            while not pair[0].genome.changed(pair[1].genome):
-                pair = choice(rng, pool), choice(rng, pool)
-            plan = Plan(number, 1, pair, mate=True, mutate=False)
-            await propose(number, "mate", MatingOnly(breeder), plan)
-        for number in range(number + 1, number + 1 + arguments.thoughts):
-            plan = Plan(number, 1, (choice(rng, [*pool, seed]),), mate=False, mutate=True, changes=changes)
-            await propose(number, "eot", thinker, plan)
-    finally:
-        await llm.close()
-        executor.close()
-    return {"llm": llm.name, "problem": problem.name, "seed": settings.seed, "tries": settings.tries,
-            "spending": dict(store.spending()), **tally.document()}
-
-
-class MatingOnly:
+class MatingOnly(Breeder):
     """A breeder whose failed mating is not saved by a mutation, so that matings are counted alone."""
 
-    def __init__(self, breeder: Breeder) -> None:
-        self._breeder = breeder
-
-    async def breed(self, plan: Plan):  # type: ignore[no-untyped-def]
-        from guided_evolution.operators import Mate
-
-        inner = self._breeder
-        original: Callable = inner._operators
-        inner._operators = lambda plan, rng: [Mate()]  # type: ignore[method-assign]
-        try:
-            return await inner.breed(plan)
-        finally:
-            inner._operators = original  # type: ignore[method-assign]
+    def _operators(self, plan: Plan, rng: np.random.Generator) -> list[Operator]:
+        return [Mate()]
 
 
-async def evaluated(individuals: dict[int, Individual], scorer: Scorer, wanted: int) -> list[Individual]:
-    pool = []
-    for number, child in list(individuals.items()):
-        if number and child.outcome is None and len(pool) < wanted:
-            scored = replace(child, outcome=await scorer.evaluate(child))
-            individuals[number] = scored
-            print(f"scored {number}: {scored.status} {dict(scored.scores)}", flush=True)
-            if scored.ok:
-                pool.append(scored)
-    return pool
+class Bench:
+    """Makes proposals one after the other and records them."""
+
+    def __init__(self, problem: Problem, settings: Settings, folder: Path) -> None:
+        self.store = Store.create(folder)
+        self.store.put_meta(problem=problem_to_json(problem), settings=settings.to_json(), status="done")
+        self.problem, self.settings = problem, settings
+        self.llm = open_llm(settings.llm, threads=len(os.sched_getaffinity(0)))
+        self.executor = LocalExecutor(1, folder / "jobs")
+        self.scorer = Scorer(problem, settings, self.store, self.executor, lambda event: None)
+        self.individuals: dict[int, Individual] = {}
+
+    def breeder(self, kind: type[Breeder] = Breeder, p_eot: float = 0.0) -> Breeder:
+        settings = replace(self.settings, p_eot=p_eot)
+        return kind(self.problem, settings, self.store, self.llm, self.scorer, lambda event: None)
+
+    async def propose(self, breeder: Breeder, plan: Plan) -> Individual:
+        child, rejected = await breeder.breed(plan)
+        self.store.put_individual(child)
+        if rejected is not None:
+            self.store.put_outcome(child.id, rejected)
+            child = replace(child, outcome=rejected)
+        made = child.origin.steps[-1] if child.origin.steps else None
+        verdict = rejected.reason if rejected else "accepted"
+        asked = len(child.origin.exchanges)
+        print(f"{child.id} {child.origin.operator} {made and made.block}, {asked} draws: {verdict[:140]}", flush=True)
+        self.individuals[child.id] = child
+        return child
+
+    async def score(self, individual: Individual) -> Individual:
+        self.store.put_individual(individual)
+        outcome = await self.scorer.evaluate(individual)
+        self.store.put_outcome(individual.id, outcome)
+        print(f"scored {individual.id}: {outcome.status} {dict(outcome.scores)}", flush=True)
+        self.individuals[individual.id] = replace(individual, outcome=outcome)
+        return self.individuals[individual.id]
+
+    async def pool(self, wanted: int) -> list[Individual]:
+        found: list[Individual] = []
+        for child in [each for each in self.individuals.values() if each.id and each.outcome is None]:
+            if len(found) < wanted and (scored := await self.score(child)).ok:
+                found.append(scored)
+        return found
+
+    async def close(self) -> None:
+        await self.llm.close()
+        self.executor.close()
+        self.store.close()
+
+
+async def measure(bench: Bench, mutations: int, matings: int, thoughts: int, wanted: int) -> None:
+    seed = await bench.score(Individual(0, 0, bench.problem.genome()))
+    plain = bench.breeder()
+    for number in range(1, mutations + 1):
+        await bench.propose(plain, Plan(number, 0, (seed,), mate=False, mutate=True))
+    pool = await bench.pool(wanted) if matings or thoughts else []
+    changes = [
+        change for each in pool for change in changes_of(each, seed.genome, bench.problem, bench.individuals.get)
+    ]
+    pairs = [(one, two) for one in pool for two in pool if one.genome.changed(two.genome)]
+    rng = stream(bench.settings.seed, "benchmark")
+    await _both(bench, rng, pairs, [seed, *pool], changes, (mutations + 1, matings, thoughts))
+
+
+async def _both(
+    bench: Bench,
+    rng: np.random.Generator,
+    pairs: list[tuple[Individual, Individual]],
+    parents: list[Individual],
+    changes: list[Change],
+    counts: tuple[int, int, int],
+) -> None:
+    first, matings, thoughts = counts
+    mating, thinking = bench.breeder(MatingOnly), bench.breeder(p_eot=1.0)
+    # in turn, so that an interrupted measurement has both
+    for index in range(max(matings, thoughts)):
+        if index < matings:
+            await bench.propose(mating, Plan(first + 2 * index, 1, choice(rng, pairs), mate=True, mutate=False))
+        if index < thoughts:
+            plan = Plan(first + 2 * index + 1, 1, (choice(rng, parents),), mate=False, mutate=True, changes=changes)
+            await bench.propose(thinking, plan)
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    options = {
+        key: getattr(arguments, key) for key in ("llm", "tries", "retry", "moves", "threads", "seed", "temperature")
+    }
+    bench = Bench(Problem.load(arguments.problem), Settings().with_changes(options, "measure"), arguments.folder)
+    try:
+        await measure(bench, arguments.mutations, arguments.matings, arguments.thoughts, arguments.pool)
+    finally:
+        await bench.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--problem", default="examples/cifar10")
     parser.add_argument("--llm", default="local")
     parser.add_argument("--mutations", type=int, default=60)
@@ -171,14 +146,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, nargs=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run", help="folder for the record (default: a temporary one)")
-    parser.add_argument("--output", help="write the figures to this JSON file")
-    arguments = parser.parse_args()
-    figures = asyncio.run(measure(arguments))
-    text = json.dumps(figures, indent=1)
-    if arguments.output:
-        Path(arguments.output).write_text(text + "\n")
-    print(text)
+    asyncio.run(run(parser.parse_args()))
 
 
 if __name__ == "__main__":

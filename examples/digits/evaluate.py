@@ -7,11 +7,11 @@ import torch
 from guided_evolution.nn import data, loading, parameters, recipes
 from guided_evolution.nn.augment import Augmentation
 
-NAME, CLASSES, CHANNELS, PIXELS = "digits", 10, 1, 16
-# Scaled from 8 to 16 pixels, for a network that halves its maps five times; a mirrored digit is no digit.
+NAME, CLASSES, CHANNELS, PIXELS = "digits", 10, 1, 32
+# Scaled from 8 to 32 pixels, for a network that halves its maps five times; a mirrored digit is no digit.
 RECIPE = replace(
     recipes.named("fast"),
-    epochs=10,
+    batch=32,
     images=None,
     validation_images=None,
     image_size=PIXELS,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
@@ -91,9 +92,9 @@ class Breeder:
         for operator in self._operators(plan, rng):
             if operator.parents == 1 and steps and not plan.mutate:
                 break
-            result = await operator.propose((current, *plan.parents[1:]), context)
+            result = await self._propose(operator, (current, *plan.parents[1:]), context)
             if isinstance(result, Rejection) and result.idle and operator.parents == 1:
-                result = await Mutate().propose((current,), context)
+                result = await self._propose(Mutate(), (current,), context)
             if isinstance(result, Proposal):
                 steps.append(result.step)
                 current = Individual(plan.number, plan.generation, result.genome)
@@ -105,6 +106,14 @@ class Breeder:
         origin = replace(origin, steps=(tried,) if tried else ())
         child = Individual(plan.number, plan.generation, plan.parents[0].genome, origin)
         return child, Outcome(Status.REJECTED, reason)
+
+    async def _propose(
+        self, operator: Operator, parents: tuple[Individual, ...], context: Context
+    ) -> Proposal | Rejection:
+        try:
+            return await operator.propose(parents, context)
+        except RequestRefusedError as error:
+            return Rejection(str(error))
 
     def _operators(self, plan: Plan, rng: np.random.Generator) -> list[Operator]:
         """Mating first, then a mutation; a child whose mating fails is mutated, so that its place is not lost."""

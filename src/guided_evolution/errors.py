@@ -34,3 +34,7 @@ class ModelError(GuidedEvolutionError):
     def __init__(self, message: str, *, permanent: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+class RequestRefusedError(ModelError):
+    """Raised when a model refuses one request, such as a prompt that is too long for it; others may pass."""

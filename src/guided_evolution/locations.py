@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+CACHE_VARIABLE = "GUIDED_EVOLUTION_CACHE"
+DATA_VARIABLE = "GUIDED_EVOLUTION_DATA"
+
 
 def cache_folder() -> Path:
     """The folder for what is fetched or derived: `GUIDED_EVOLUTION_CACHE`, else the user's cache."""
-    if named := os.environ.get("GUIDED_EVOLUTION_CACHE"):
+    if named := os.environ.get(CACHE_VARIABLE):
         return Path(named).expanduser().absolute()
     from platformdirs import user_cache_path
 
@@ -17,5 +20,5 @@ def cache_folder() -> Path:
 
 def data_folder() -> Path | None:
     """The user's folder of data sets, `GUIDED_EVOLUTION_DATA`; None when it isn't set."""
-    named = os.environ.get("GUIDED_EVOLUTION_DATA")
+    named = os.environ.get(DATA_VARIABLE)
     return Path(named).expanduser().absolute() if named else None

@@ -137,7 +137,9 @@ class Mutate:
         feedback = parents[0].outcome.feedback if parents[0].outcome and not context.moves else ""
 
         def prompt() -> tuple[str, Step]:
-            move = bank.pop(int(context.rng.integers(len(bank)))).text if bank else ""
+            move = ""
+            if bank:
+                move = bank.pop(int(context.rng.integers(len(bank)))).grounded(block.source, context.rng)
             text = context.book.fill(
                 "mutate",
                 character=context.book.text(f"character_{step.character}"),

@@ -33,7 +33,7 @@ def third():
     return 3 * SCALE
 '''
 
-TINY_EVALUATE = '''\
+TINY_EVALUATE = """\
 import importlib.util
 
 
@@ -61,7 +61,7 @@ def evaluate(program):
 
 def test(program):
     return {"closeness": -sum(abs(value - 10) for value in numbers(program))}
-'''
+"""
 
 TINY_PROBLEM = """\
 name = "tiny"

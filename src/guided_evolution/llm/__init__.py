@@ -62,7 +62,7 @@ class LLM(Protocol):
 
     @property
     def small(self) -> bool:
-        """True for a model of a few billion parameters: concrete moves, fresh draws, Evolution of Thought in two steps."""
+        """True for a model of a few billion parameters: it gets moves, fresh draws, and lessons in two steps."""
         ...
 
     async def ask(self, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from guided_evolution.errors import GuidedEvolutionError, ModelError
+from guided_evolution.errors import GuidedEvolutionError, ModelError, RequestRefusedError
 from guided_evolution.llm import Reply, Request
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _trouble(error: ModelAPIError, name: str, endpoint: Endpoint) -> _Trouble:
     if status is not None and (status >= 500 or status in (408, 409)):
         return _Trouble(ModelError(f"{name} is in trouble ({status}). {detail}"), True)
     if status is not None:
-        return _Trouble(ModelError(f"{name} refused the request ({status}). {detail}"), False)
+        return _Trouble(RequestRefusedError(f"{name} refused the request ({status}). {detail}"), False)
     if isinstance(error, ModelTimeoutError):
         return _Trouble(ModelError(f"{name} didn't answer in time. {detail}"), True)
     if isinstance(error, ModelConnectionError):

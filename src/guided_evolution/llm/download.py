@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from guided_evolution import locations
 from guided_evolution.errors import ModelError
 from guided_evolution.llm import models
 from guided_evolution.llm.models import LocalModel
@@ -92,7 +93,7 @@ def _check_space(folder: Path, model: LocalModel) -> None:
     if free < needed:
         raise ModelError(
             f"{model.name} needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free. "
-            f"Make room, or name another folder with {models.CACHE_VARIABLE}."
+            f"Make room, or name another folder with {locations.CACHE_VARIABLE}."
         )
 
 

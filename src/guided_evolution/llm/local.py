@@ -173,9 +173,9 @@ class LocalLLM:
         Raises:
             ModelError: When there is neither a model nor a file of that name; permanent.
         """
-        self._known, self._path = _resolve(model)
-        self._label = self._known.name if self._known is not None and self._path is None else _stem(self._path, model)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._path = _own_file(model)
+        self._label = model if self._path is None else self._path.stem
+        self._threads = threads or _cores()
         self._progress = progress
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -230,7 +230,7 @@ class LocalLLM:
                 return self._client
             if self._engine is not None:
                 self._engine.stop()
-            path = self._path or fetch(_known(self._known), self._progress)
+            path = self._path or fetch(models.get(self._label), self._progress)
             self._engine = Engine(path, alias=self._label, threads=self._threads)
             self._engine.start()
             address = f"{self._engine.address}/v1#{self._label}"
@@ -255,22 +255,21 @@ class LocalLLM:
                 self._engine = None
 
 
-def _resolve(model: str) -> tuple[models.LocalModel | None, Path | None]:
+def _cores() -> int:
+    # Not every system tells which cores a process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _own_file(model: str) -> Path | None:
+    if model == models.DEFAULT:
+        return models.own_file()
+    if not (model.endswith(".gguf") or "/" in model):
+        models.get(model)
+        return None
     path = Path(model).expanduser()
-    if model.endswith(".gguf") or "/" in model:
-        if not path.is_file():
-            raise ModelError(f"There is no model file {model}.", permanent=True)
-        return None, path
-    known = models.get(model)
-    return known, models.own_file() if model == models.DEFAULT else None
-
-
-def _known(model: models.LocalModel | None) -> models.LocalModel:
-    return models.get(models.DEFAULT) if model is None else model
-
-
-def _stem(path: Path | None, model: str) -> str:
-    return model if path is None else path.stem
+    if not path.is_file():
+        raise ModelError(f"There is no model file {model}.", permanent=True)
+    return path
 
 
 def _environment() -> dict[str, str]:

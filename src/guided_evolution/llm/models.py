@@ -10,14 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_cache_dir
-
-from guided_evolution.errors import ModelError
+from guided_evolution import locations
+from guided_evolution.errors import ModelError, UsageError
 
 DEFAULT = "qwen2.5-coder-1.5b"
 
 MODEL_VARIABLE = "GUIDED_EVOLUTION_MODEL"
-CACHE_VARIABLE = "GUIDED_EVOLUTION_CACHE"
 
 _CHUNK = 1 << 22
 
@@ -84,21 +82,20 @@ def cache_folder() -> Path:
 
     It lies in the folder named by GUIDED_EVOLUTION_CACHE, or else in the user's cache.
     """
-    root = os.environ.get(CACHE_VARIABLE) or user_cache_dir("guided-evolution")
-    return Path(root).expanduser() / "models"
+    return locations.cache_folder() / "models"
 
 
 def get(name: str) -> LocalModel:
     """Returns the model of this name.
 
     Raises:
-        ModelError: When there is none; permanent.
+        UsageError: When there is none; the text lists those there are.
     """
     for model in MODELS:
         if model.name == name:
             return model
     known = ", ".join(model.name for model in MODELS)
-    raise ModelError(f"There is no local model {name!r}. Known: {known}; or a path to a GGUF file.", permanent=True)
+    raise UsageError(f"There is no local model {name!r}. Known: {known}; or a path to a GGUF file.")
 
 
 def own_file() -> Path | None:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import platformdirs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from guided_evolution.errors import ProblemError
+from guided_evolution.locations import cache_folder, data_folder
 
 Part = Literal["train", "test"]
 Arrays = tuple[NDArray[Any], NDArray[Any]]
@@ -127,11 +127,6 @@ def load_test(name: str, data: Path | str | None = None) -> Dataset:
     return _load(name, "test", data)
 
 
-def cache_folder() -> Path:
-    """Returns the folder for fetched and decoded data: GUIDED_EVOLUTION_CACHE, else the user's cache."""
-    return Path(os.environ.get("GUIDED_EVOLUTION_CACHE") or platformdirs.user_cache_dir("guided-evolution"))
-
-
 @dataclass(frozen=True, slots=True)
 class _Source:
     """A data set's classes, its Hub repository and folder there, and where a system package puts it."""
@@ -189,7 +184,7 @@ def _decoder(part: Part, files: Sequence[Path]) -> Callable[[], Arrays]:
 
 def _find(name: str, part: Part, source: _Source, data: Path | str | None) -> tuple[Path, ...]:
     """Returns the files that hold one part: Parquet files, or the images and the labels as IDX."""
-    root = data or os.environ.get("GUIDED_EVOLUTION_DATA")
+    root = data or data_folder()
     folders = [Path(root) / name] if root else []
     folders.append(cache_folder() / name)
     if source.system is not None:

@@ -63,9 +63,7 @@ def _distinct(tensors: list[Tensor]) -> int:
             continue
         storage = tensor.untyped_storage()
         size = tensor.element_size()
-        used = memories.setdefault(
-            (storage.data_ptr(), size), torch.zeros(storage.nbytes() // size, dtype=torch.uint8)
-        )
+        used = memories.setdefault((storage.data_ptr(), size), torch.zeros(storage.nbytes() // size, dtype=torch.uint8))
         window = used.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
         window.fill_(2 if tensor.is_complex() else 1)
     return total + sum(int(used.sum(dtype=torch.int64)) for used in memories.values())
@@ -163,6 +161,4 @@ def _is_own(module_name: str) -> bool:
     if origin is None:
         return module_name not in sys.modules
     library = Path(sysconfig.get_path("stdlib"))
-    return library not in Path(origin).parents and not {"site-packages", "dist-packages"} & set(
-        Path(origin).parts
-    )
+    return library not in Path(origin).parents and not {"site-packages", "dist-packages"} & set(Path(origin).parts)

@@ -70,9 +70,7 @@ RECIPES = {
     # The whole training set at its own size.
     "full": Recipe("full", epochs=30, batch=128, half=True),
     # The published one. It stops by its own rule; the cap on epochs is only a guard.
-    "paper": Recipe(
-        "paper", epochs=1000, batch=216, image_size=224, schedule="plateau", half=True, keep_best=True
-    ),
+    "paper": Recipe("paper", epochs=1000, batch=216, image_size=224, schedule="plateau", half=True, keep_best=True),
 }
 
 
@@ -204,7 +202,7 @@ class _Trainer:
         with torch.autocast(self.device.type, torch.float16, enabled=self.half):
             loss = functional.cross_entropy(self.model(images), self.data.labels[rows])
         self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
@@ -354,7 +352,7 @@ def check_step(
         raise ValueError(f"no weight of {name} takes part in its output, so nothing can be learned")
     before = [weight.detach().clone() for weight in model.parameters()]
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     optimizer.step()
     if all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)):
         raise ValueError(f"one step of the optimizer changes no weight of {name}")

@@ -8,7 +8,10 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
+import numpy as np
+
 from guided_evolution.errors import ProblemError
+from guided_evolution.randomness import choice
 
 CATEGORIES = (
     "hyperparameters",
@@ -45,6 +48,7 @@ class Move:
 
     Attributes:
         kind: "module", "optimizer" or "function": what kind of block it fits.
+        text: What the prompt says; groups of the condition's match stand for themselves, as in `re.sub`.
         when: A regular expression that the block's source must match; None fits any.
     """
 
@@ -55,6 +59,12 @@ class Move:
     def fits(self, kind: str, source: str) -> bool:
         """Whether the move makes sense for a block of this kind with this source."""
         return kind == self.kind and (self.when is None or self.when.search(source) is not None)
+
+    def grounded(self, source: str, rng: np.random.Generator) -> str:
+        """The move's text, filled with what one of the condition's matches in this source found."""
+        if self.when is None:
+            return self.text
+        return choice(rng, list(self.when.finditer(source))).expand(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,7 @@ def _move(category: str, kind: str, line: str) -> Move:
         return Move(kind, body)
     for match in re.finditer(r"\] ", body):
         try:
-            return Move(kind, body[match.end() :], re.compile(body[1 : match.start()]))
+            return Move(kind, body[match.end() :], re.compile(body[1 : match.start()], re.MULTILINE))
         except re.error:
             continue
     raise ProblemError(f"{category}.md: the condition of this move is no regular expression: {line!r}")
