@@ -24,14 +24,19 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SEED = EXAMPLES / "digits" / "seed.py"
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in a fixed order, so that equal training gives equal bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setenv("GUIDED_EVOLUTION_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUIDED_EVOLUTION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 def evaluator(example: str) -> ModuleType:
@@ -204,11 +209,11 @@ def test_fault_15_every_block_is_live(name: str, tmp_path: Path, seed_logits: Te
     program.write_text(source.replace(blocks[name], blocks[name].replace(old, new)))
     mutated = trained_logits(program)
     assert mutated.shape == seed_logits.shape
-    assert not torch.allclose(mutated, seed_logits, atol=1e-5)
+    assert not torch.allclose(mutated, seed_logits, atol=1e-3)
 
 
 def test_a_program_that_changes_nothing_trains_to_the_same_logits(seed_logits: Tensor) -> None:
-    assert torch.allclose(trained_logits(SEED), seed_logits, atol=1e-5)
+    assert torch.equal(trained_logits(SEED), seed_logits)
 
 
 @pytest.mark.parametrize("example", ["digits", "cifar10"])

@@ -22,7 +22,7 @@ def prepare(context):
 
 
 def check(program):
-    """Builds the candidate and takes one training step on noise; a candidate that fails here costs no training."""
+    """Builds the candidate and takes one training step on noise, so that a broken one costs no training."""
     model, optimizer = build(program, seed=0)
     recipes.check_step(model, optimizer, (4, CHANNELS, PIXELS, PIXELS), CLASSES)
 

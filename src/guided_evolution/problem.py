@@ -81,6 +81,7 @@ class Problem:
         evaluator: File name of the evaluator, relative to the folder.
         rules: What the model is told to keep, in the author's words.
         evolution: Defaults for the options of a run.
+        evaluation: The evaluator's own table; it reads it itself from problem.toml.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class Problem:
     rules: str = ""
     evaluator: str = "evaluate.py"
     evolution: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: str | Path) -> Problem:
@@ -132,9 +134,9 @@ class Problem:
 
     @property
     def digest(self) -> str:
-        """Hash of everything that decides a score: seed, evaluator, objectives, limits."""
+        """Hash of everything that decides a score: seed, evaluator and its table, objectives, limits."""
         parts = [self.evaluator_text, *(f"{name}\0{text}" for name, text in self.files.items())]
-        parts.append(repr((self.objectives, self.constraints, self.limits)))
+        parts.append(repr((self.objectives, self.constraints, self.limits, dict(self.evaluation))))
         return hashlib.sha256("\0\0".join(parts).encode()).hexdigest()
 
     @property
@@ -205,8 +207,8 @@ def _from_toml(cls: type[Problem], folder: Path) -> Problem:
         rules=rules.take("text", str, "").strip(),
         evaluator=evaluator,
         evolution=top.take("evolution", dict, {}),
+        evaluation=top.take("evaluation", dict, {}),
     )
-    top.take("evaluation", dict)  # the evaluator's own table: it reads it, we don't
     rules.done()
     top.done()
     return problem

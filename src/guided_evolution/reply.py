@@ -13,7 +13,7 @@ import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from guided_evolution.genome import Block, Fixed, Genome, canonical
@@ -228,7 +228,8 @@ def _kept(code: str, tree: ast.Module, required: dict[str, Definition], genome: 
         if needed:
             keep.append(node)
             wanted |= _uses(node)
-    return "\n".join(_segment(code, node) for node in reversed(keep))
+    old = set(block.source.splitlines())
+    return "\n".join(_segment(code, node, old) for node in reversed(keep))
 
 
 def _available(genome: Genome, block: Block) -> set[str]:
@@ -241,7 +242,7 @@ def _available(genome: Genome, block: Block) -> set[str]:
         return set()
 
 
-def _segment(code: str, node: ast.stmt) -> str:
+def _segment(code: str, node: ast.stmt, old: Set[str]) -> str:
     lines = code.split("\n")
     decorators: Sequence[ast.expr] = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1
@@ -249,7 +250,8 @@ def _segment(code: str, node: ast.stmt) -> str:
     alone = not node.col_offset and not lines[last - 1].encode()[node.end_col_offset :].strip().startswith(b";")
     if not alone:
         return ast.unparse(node)
-    while first and lines[first - 1].startswith("#"):
+    # the prompt asks for a comment that says what changed; it would be stale after the next change
+    while first and lines[first - 1].startswith("#") and lines[first - 1] in old:
         first -= 1
     text = "\n".join(lines[first:last])
     spaced = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)

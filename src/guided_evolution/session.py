@@ -56,7 +56,9 @@ def cores() -> int:
 def resolved(settings: Settings) -> Settings:
     """The settings with workers and threads decided for this machine."""
     workers = settings.workers or max(1, cores() // 2)
-    return replace(settings, workers=workers, threads=settings.threads or max(1, cores() // workers))
+    # a small network trains no faster on two threads, and the model needs cores as well
+    threads = settings.threads or max(1, cores() // (2 * workers))
+    return replace(settings, workers=workers, threads=threads)
 
 
 def start(

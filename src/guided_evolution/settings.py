@@ -38,7 +38,7 @@ class Settings:
         llm: Model specification, see `ge run --help`.
         llm_parallel: Calls to the model at the same time.
         workers: Evaluations at the same time; None takes one per two cores.
-        threads: CPU threads of one evaluation; None shares the cores between the workers.
+        threads: CPU threads of one evaluation; None shares half the cores between the workers.
         max_evaluations: Stop after this many evaluations; None for no limit.
         max_tokens: Stop after this many model tokens, read and written; None for no limit.
         max_usd: Stop after this much money; None for no limit.

@@ -29,6 +29,7 @@ from typing import IO, Any
 from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job, supervisor
 from guided_evolution.individual import Outcome, Status
+from guided_evolution.locations import CACHE_VARIABLE, DATA_VARIABLE, cache_folder
 
 Partial = Callable[[dict[str, float]], bool | None]
 
@@ -46,7 +47,7 @@ KEPT_VARIABLES = (
         "HIP_VISIBLE_DEVICES",
         "ROCR_VISIBLE_DEVICES",
     ),
-    *("GUIDED_EVOLUTION_DATA", "GUIDED_EVOLUTION_CACHE"),
+    DATA_VARIABLE,
 )
 NETWORK_VARIABLES = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -104,6 +105,8 @@ def environment(job: Job, scratch: Path, given: Mapping[str, str]) -> dict[str, 
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8:backslashreplace",
     }
+    # Found through the home folder otherwise, which the worker does not have.
+    kept[CACHE_VARIABLE] = str(cache_folder())
     # With another home and folder the worker would lose packages that the run itself can import.
     if site.ENABLE_USER_SITE:
         kept["PYTHONUSERBASE"] = site.getuserbase()
