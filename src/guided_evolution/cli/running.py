@@ -1,0 +1,163 @@
+"""The verbs that run something: run, resume, check."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guided_evolution.cli.fetching import fetch_if_local
+from guided_evolution.cli.speech import console, print_json, progress_for
+
+if TYPE_CHECKING:
+    from guided_evolution.problem import Problem
+    from guided_evolution.settings import Settings
+
+_OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "--llm",
+        {
+            "help": "The model: local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
+            "http://host:port/v1#MODEL or scripted:FILE.py.  [default: local]"
+        },
+    ),
+    ("--population", {"type": int, "help": "Survivors and children of a generation.  [default: 8]"}),
+    ("--initial", {"type": int, "help": "Size of the initial population.  [default: as --population]"}),
+    ("--generations", {"type": int, "help": "Generations after the initial population.  [default: 5]"}),
+    ("--p-mate", {"type": float, "help": "Probability that a pair of parents is mated.  [default: 0.35]"}),
+    ("--p-mutate", {"type": float, "help": "Probability that a mated child is mutated too.  [default: 0.8]"}),
+    ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
+    ("--seed", {"type": int, "help": "Seed of every random draw.  [default: 0]"}),
+    ("--workers", {"type": int, "help": "Evaluations at the same time.  [default: one per two cores]"}),
+    ("--llm-parallel", {"type": int, "help": "Model calls at the same time.  [default: 1]"}),
+    ("--max-evaluations", {"type": int, "help": "Stop after this many evaluations."}),
+    ("--max-tokens", {"type": int, "help": "Stop after this many model tokens."}),
+    ("--max-usd", {"type": float, "help": "Stop after this much money, in US dollars."}),
+    ("--max-hours", {"type": float, "help": "Stop after this many hours."}),
+]
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name, details in reversed(_OPTIONS):
+        command = click.option(name, default=None, **details)(command)
+    return command
+
+
+def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
+    from guided_evolution.settings import Settings
+
+    settings = Settings().with_changes(problem.evolution, str(problem.folder / "problem.toml: evolution"))
+    return settings.with_changes(options, "ge run")
+
+
+@click.command()
+@click.argument("problem", type=click.Path(path_type=Path))
+@_run_options
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME-TIME]")
+@click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
+def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> None:
+    """Evolve PROBLEM, and print the Pareto front."""
+    from guided_evolution import session
+    from guided_evolution.problem import Problem
+
+    loaded = Problem.load(problem)
+    settings = _settings(loaded, options)
+    folder = folder or session.default_folder(loaded, Path("runs"))
+    fetch_if_local(settings.llm)
+    click.echo(f"{loaded.name}: {settings.llm}, seed {settings.seed}; kept in {folder}", err=True)
+    with progress_for(loaded, settings) as progress:
+        finished = session.start(loaded, settings, folder, [progress])
+    _report(finished, as_json)
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--generations", type=int, help="Go on to this many generations.")
+@click.option("--llm", help="Go on with this model.")
+@click.option("--workers", type=int, help="Evaluations at the same time.")
+@click.option("--max-evaluations", type=int, help="A new cap on evaluations.")
+@click.option("--max-tokens", type=int, help="A new cap on model tokens.")
+@click.option("--max-usd", type=float, help="A new cap on money.")
+@click.option("--max-hours", type=float, help="A new cap on hours.")
+@click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
+def resume(folder: Path, as_json: bool, **changes: Any) -> None:
+    """Go on with RUN after any kind of stop."""
+    from guided_evolution import session
+    from guided_evolution.run import open_run
+    from guided_evolution.settings import Settings
+
+    kept = open_run(folder)
+    settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
+    fetch_if_local(settings.llm)
+    with progress_for(kept.problem, settings) as progress:
+        finished = session.resume(folder, [progress], changes)
+    _report(finished, as_json)
+
+
+def _report(finished: Any, as_json: bool) -> None:
+    """The end of a run: the front on stdout, everything else on stderr; exit code 130 when interrupted."""
+    from guided_evolution import view
+    from guided_evolution.evolution import INTERRUPTED
+    from guided_evolution.progress import format_seconds, front_table
+
+    if as_json:
+        print_json(view.front_document(finished))
+    else:
+        console(stderr=False).print(front_table(finished.problem, finished.front))
+    individuals = finished.individuals
+    scored = sum(each.ok for each in individuals)
+    spent = finished.spending
+    lanes = view.lane_use(finished)
+    busy = "; ".join(f"{name} lane {share:.0%} busy" for name, share in lanes.items())
+    money = f", {spent['usd']:.2f} USD" if spent["usd"] else ""
+    click.echo(
+        f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
+        f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
+        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}; {busy}\n"
+        f"hypervolume {finished.hypervolume():,.6g}. Everything is kept in {finished.folder}\n"
+        f"Next: ge diff {finished.folder} ID, ge test {finished.folder}, ge export {finished.folder} ID FOLDER",
+        err=True,
+    )
+    if finished.status == INTERRUPTED:
+        click.echo(f"Interrupted; `ge resume {finished.folder}` goes on.", err=True)
+        sys.exit(130)
+
+
+@click.command()
+@click.argument("problem", type=click.Path(path_type=Path))
+@click.option("--llm", default=None, help="The model to try.  [default: the problem's, else local]")
+def check(problem: Path, llm: str | None) -> None:
+    """Try every part of PROBLEM once: blocks, seed, model; and estimate the time of a run."""
+    import tempfile
+
+    from guided_evolution import session
+    from guided_evolution.problem import Problem
+    from guided_evolution.progress import format_scores, format_seconds
+
+    loaded = Problem.load(problem)
+    settings = session.resolved(_settings(loaded, {"llm": llm}))
+    fetch_if_local(settings.llm)
+    seconds: dict[str, float] = {}
+
+    def tell(key: str, value: Any) -> None:
+        if key == "blocks":
+            click.echo(f"{len(value)} blocks: {', '.join(name for name, _, _ in value)}")
+        elif key == "reply":
+            seconds["token"] = value.seconds / max(1, value.tokens_out or 1)
+            click.echo(f"model {value.model} answers: {value.text.strip()[:60]!r} after {value.seconds:.1f} s")
+        else:
+            seconds[key] = value.seconds
+            scores = f": {format_scores(loaded, value.scores)}" if value.scores else ""
+            click.echo(f"{key} passes in {value.seconds:.1f} s, {value.peak_mb:.0f} MB{scores}")
+
+    with tempfile.TemporaryDirectory(prefix="ge-check-") as folder:
+        session.check(loaded, settings, Path(folder) / "run", tell)
+    children = settings.first_population + settings.generations * settings.population
+    alone = (1 + children) * seconds["evaluate"] / (settings.workers or 1)
+    click.echo(
+        f"a run with these defaults: {children} children; evaluations alone take about {format_seconds(alone)} "
+        f"with {settings.workers} worker(s)"
+    )
