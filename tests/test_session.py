@@ -95,9 +95,9 @@ def test_a_killed_run_goes_on_to_the_same_end(slow: Path, tmp_path: Path) -> Non
     process.kill()
     process.communicate()
     resumed = session.resume(tmp_path / "run", llm=FunctionLLM(scripted_reply, "fake"))
-    whole = session.start(
-        Problem.load(slow), Settings(population=4, generations=2), tmp_path / "whole", (), FunctionLLM(scripted_reply, "f")
-    )
+    settings = Settings(population=4, generations=2)
+    model = FunctionLLM(scripted_reply, "fake")
+    whole = session.start(Problem.load(slow), settings, tmp_path / "whole", (), model)
     assert [(each.id, each.genome.digest) for each in resumed.individuals] == [
         (each.id, each.genome.digest) for each in whole.individuals
     ]

@@ -58,6 +58,9 @@ def test_lessons_are_kept_apart_from_an_individuals_own_exchanges(store: Store, 
     assert len(store.lessons(1)) == 1
     assert store.spending()["calls"] == 2
     assert store.spending()["unpriced"] == 2
+    store.put_exchange(1, 1, EXCHANGE)
+    assert store.spending() == Store.open(store.path.parent).spending()
+    assert store.spending()["calls"] == 3
 
 
 def test_a_missing_or_broken_record_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

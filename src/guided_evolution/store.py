@@ -56,9 +56,11 @@ class Asked:
 class Store:
     """One run's record, open for reading or writing."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, *, write: bool) -> None:
         self.path = path
-        self._db = connection
+        self._write = write
+        self._db = _connect(path, write=write)
+        self._spent: dict[str, float] | None = None
 
     @classmethod
     def create(cls, folder: Path) -> Store:
@@ -72,7 +74,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 raise RunError(f"{folder} already holds a run. `ge resume {folder}` goes on with it.")
-            store = cls(path, _connect(path, write=True))
+            store = cls(path, write=True)
             with store._db:
                 store._db.executescript(_TABLES)
             store.put_meta(schema=SCHEMA, created=time.time())
@@ -91,7 +93,7 @@ class Store:
         if not path.is_file():
             raise RunError(f"{folder}: no run here ({FILE} is missing). `ge runs` lists the runs.")
         try:
-            store = cls(path, _connect(path, write=write))
+            store = cls(path, write=write)
             schema = store.meta("schema")
         except sqlite3.Error as error:
             raise RunError(f"{path} can't be read as a run's record: {error}. It was left as it is.") from None
@@ -234,6 +236,11 @@ class Store:
         with self._writing() as db:
             marks = ", ".join("?" * len(columns))
             db.execute(f"INSERT OR REPLACE INTO exchanges ({', '.join(columns)}) VALUES ({marks})", row)
+        if self._spent is not None:
+            self._spent["calls"] += 1
+            self._spent["unpriced"] += exchange.usd is None
+            for name in ("tokens_in", "tokens_out", "usd", "seconds"):
+                self._spent[name] += values[name] or 0
 
     def put_verdict(self, number: int, turn: int, verdict: str) -> None:
         """Writes why a reply was not used."""
@@ -259,13 +266,18 @@ class Store:
         return tuple(_exchange(row) for row in rows)
 
     def spending(self) -> Mapping[str, float]:
-        """Sums over all exchanges: calls, tokens_in, tokens_out, usd, unpriced (calls of unknown price), seconds."""
-        row = self._db.execute(
-            "SELECT COUNT(*) AS calls, COALESCE(SUM(tokens_in), 0) AS tokens_in,"
-            " COALESCE(SUM(tokens_out), 0) AS tokens_out, COALESCE(SUM(usd), 0) AS usd,"
-            " COALESCE(SUM(usd IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds FROM exchanges"
-        ).fetchone()
-        return {key: row[key] for key in row.keys()}  # noqa: SIM118 - iterating a Row gives its values
+        """Sums over all exchanges: calls, tokens_in, tokens_out, usd, unpriced (calls of unknown price), seconds.
+
+        The one process that writes reads them once and then keeps them up: a run looks before every call.
+        """
+        if self._spent is None or not self._write:
+            row = self._db.execute(
+                "SELECT COUNT(*) AS calls, COALESCE(SUM(tokens_in), 0) AS tokens_in,"
+                " COALESCE(SUM(tokens_out), 0) AS tokens_out, COALESCE(SUM(usd), 0) AS usd,"
+                " COALESCE(SUM(usd IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds FROM exchanges"
+            ).fetchone()
+            self._spent = dict(zip(row.keys(), row, strict=True))
+        return dict(self._spent)
 
 
 def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
