@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import ast
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -211,3 +214,24 @@ def test_the_keep_list_spells_out_names_and_signatures() -> None:
     kept = ["`class Gate(nn.Module)`", "`Gate.__init__(self, channels)`", "`Gate.forward(self, x)`"]
     assert list(keep_list(GATE)) == kept
     assert list(keep_list(GENOME.block("make_optimizer"))) == ["`def make_optimizer(model, lr=0.1)`"]
+
+
+REPLIES = Path(__file__).parent / "replies"
+TABLE = json.loads((REPLIES / "table.json").read_text(encoding="utf-8"))["replies"]
+REAL = Genome.parse({"seed.py": (REPLIES / "seed.py").read_text(encoding="utf-8")})
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row["file"])
+def test_real_replies_of_the_local_model(row: dict[str, Any]) -> None:
+    """Each was read by a person: `reason` is empty where the reply holds a usable new version of its block."""
+    reply = (REPLIES / row["file"]).read_text(encoding="utf-8")
+    block = REAL.block(row["block"])
+    result = extract(reply, block, REAL, cut=row["cut"])
+    if row["reason"]:
+        assert isinstance(result, Refused)
+        assert row["reason"] in result.reason
+    else:
+        assert isinstance(result, Extracted), result
+        child = REAL.replace(block.name, result.source)
+        assert child.changed(REAL) == (block.name,)
+        assert [each.name for each in child.blocks] == [each.name for each in REAL.blocks]

@@ -34,6 +34,8 @@ from guided_evolution.store import Store
 
 PAPER_TEMPERATURE = (0.05, 0.4)
 SMALL_TEMPERATURE = (0.5, 0.9)
+PAPER_REPLY_TOKENS = (600, 1400)
+SMALL_REPLY_TOKENS = (500, 800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +157,18 @@ class Breeder:
         return context, asked
 
     def _request(self, purpose: str, prompt: str, rng: np.random.Generator) -> Request:
-        low, high = self._settings.temperature or (SMALL_TEMPERATURE if self._llm.small else PAPER_TEMPERATURE)
-        tokens = self._settings.reply_tokens
+        small = self._llm.small
+        low, high = self._settings.temperature or (SMALL_TEMPERATURE if small else PAPER_TEMPERATURE)
+        tokens = self._settings.reply_tokens or (SMALL_REPLY_TOKENS if small else PAPER_REPLY_TOKENS)
         top_p = self._settings.top_p
-        if top_p is None and self._settings.temperature is None and not self._llm.small:
+        if top_p is None and self._settings.temperature is None and not small:
             top_p = 0.1
         return Request(
             purpose=purpose,
             prompt=prompt,
             temperature=round(float(rng.uniform(low, high)), 3),
             top_p=top_p,
-            max_tokens=int(rng.integers(tokens[0], tokens[1] + 1)),
+            max_tokens=int(rng.integers(int(tokens[0]), int(tokens[1]) + 1)),
             seed=int(rng.integers(2**31)),
         )
 

@@ -32,7 +32,8 @@ class Settings:
             for small models.
         temperature: Range from which each call's temperature is drawn; None takes the paper's (0.05, 0.4), or a
             warmer one for small models.
-        reply_tokens: Range from which each call's token limit is drawn (the paper's).
+        reply_tokens: Range from which each call's token limit is drawn; None takes the paper's (600, 1400), or a
+            shorter one for small models.
         top_p: Nucleus mass; None takes the paper's 0.1 at the paper's temperatures, else leaves it to the model.
         seed: Seed of every random draw of the run.
         llm: Model specification, see `ge run --help`.
@@ -56,7 +57,7 @@ class Settings:
     moves: str = "auto"
     retry: str = "auto"
     temperature: tuple[float, float] | None = None
-    reply_tokens: tuple[int, int] = (600, 1400)
+    reply_tokens: tuple[int, int] | None = None
     top_p: float | None = None
     seed: int = 0
     llm: str = "local"
