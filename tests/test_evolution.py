@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guided_evolution import session
+from guided_evolution import errands, session
 from guided_evolution.errors import ModelError, RunError
 from guided_evolution.events import Event
 from guided_evolution.evolution import Evolution
@@ -211,7 +211,7 @@ def test_fault_02_selection_never_sees_the_held_out_test(tiny: Problem, tmp_path
     assert "def test" not in asked
     before = [each.id for each in run.front]
     told: list[int] = []
-    results = session.test(tmp_path / "run", [], lambda number, outcome: told.append(number))
+    results = errands.test(tmp_path / "run", [], lambda number, outcome: told.append(number))
     assert set(results) == {0, *before} == set(told)
     again = Run(tmp_path / "run")
     assert again.tests.keys() == results.keys()

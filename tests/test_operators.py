@@ -58,6 +58,7 @@ class Desk:
 
         context = Context(
             problem=self.problem,
+            seed=self.problem.genome(),
             book=Book(),
             rng=stream(self.seed, "test"),
             moves=True,

@@ -9,6 +9,7 @@ import pytest
 
 from guided_evolution.genome import Genome
 from guided_evolution.reply import Extracted, Refused, extract, keep_list, lesson
+from guided_evolution.signatures import definitions, mismatch
 
 SEED = '''\
 import torch
@@ -214,6 +215,89 @@ def test_the_keep_list_spells_out_names_and_signatures() -> None:
     kept = ["`class Gate(nn.Module)`", "`Gate.__init__(self, channels)`", "`Gate.forward(self, x)`"]
     assert list(keep_list(GATE)) == kept
     assert list(keep_list(GENOME.block("make_optimizer"))) == ["`def make_optimizer(model, lr=0.1)`"]
+
+
+def test_helpers_constants_and_filled_tables_are_kept_wherever_they_stand() -> None:
+    needy = NEW.replace("torch.tanh(", "SLOPE * TABLE[0] * squash(")
+    code = used(
+        fenced(
+            f"TABLE = [0] * 4\nfor index in range(4):\n    TABLE[index] = index + 1\n\n\n{needy}\n\n"
+            "def squash(x):\n    return bend(torch.tanh(x))\n\n\n"
+            "def bend(x):\n    return squash(x) if x.ndim > 9 else x\n\n\n"
+            "SLOPE = 0.5\nx = torch.randn(2)\n"
+        )
+    )
+    for text in ("def squash", "def bend", "SLOPE = 0.5", "TABLE[index] = index + 1"):
+        assert text in code
+    assert "randn" not in code
+    compile(code, "seed.py", "exec")
+
+
+def test_helpers_that_a_mutation_added_may_go_again() -> None:
+    grown = GENOME.replace(
+        "Gate", "def squash(x):\n    return torch.tanh(x)\n\n\n" + NEW.replace("torch.tanh", "squash")
+    )
+    result = extract(fenced(NEW), grown.block("Gate"), grown, original=GATE)
+    assert isinstance(result, Extracted)
+    assert "squash" not in grown.replace("Gate", result.source).text("seed.py")
+
+
+def test_imports_that_the_block_owns_come_back_when_the_reply_omits_them() -> None:
+    owned = GENOME.replace("Gate", "import math\n\n\n" + NEW.replace("x.mean", "math.e * x.mean"))
+    reply = fenced(NEW.replace("x.mean", "math.pi * x.mean"))
+    result = extract(reply, owned.block("Gate"), owned, original=GATE)
+    assert isinstance(result, Extracted)
+    assert result.source.startswith("import math")
+
+
+def test_what_a_marked_region_binds_for_the_rest_of_the_file_must_stay() -> None:
+    text = (
+        "# EVOLVE-BLOCK-START\nimport random\nSCALE = 2\nrandom.seed(0)\n\ndef build():\n    return SCALE\n"
+        "# EVOLVE-BLOCK-END\nprint(build() * SCALE)\n"
+    )
+    genome = Genome.parse({"seed.py": text})
+    (block,) = genome.blocks
+    kept = extract(
+        fenced("import random\nSCALE = 3\nrandom.seed(0)\n\ndef build():\n    return SCALE + 1\n"), block, genome
+    )
+    assert isinstance(kept, Extracted)
+    assert "SCALE = 3" in kept.source
+    assert "random.seed(0)" in kept.source
+    lost = extract(fenced("def build():\n    return 7\n"), block, genome)
+    assert isinstance(lost, Refused)
+    assert "SCALE" in lost.reason
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["# x: (batch, ..., channels)", "# the original code squared here", "# remaining channels pass", "# loading..."],
+)
+def test_a_comment_that_only_mentions_code_is_no_omission(comment: str) -> None:
+    used(fenced(NEW.replace("        super", f"        {comment}\n        super")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fits"),
+    [
+        ("def f(*, k=1): ...", "def f(*, k): ...", False),
+        ("def f(*, k): ...", "def f(*, k=2): ...", True),
+        ("def f(a): ...", "async def f(a): ...", False),
+        ("def f(a): ...", "def f(a: int, *rest) -> int: ...", True),
+        ("def f(a, *rest): ...", "def f(a): ...", False),
+        ("class A:\n    @property\n    def n(self): ...", "class A:\n    def n(self): ...", False),
+        ("class A:\n    def n(self, x): ...", "class A:\n    def n(self, inputs): ...", True),
+        ("class A:\n    def n(self): ...", "class A(Base):\n    pass", True),
+    ],
+)
+def test_signatures_must_accept_every_call_that_fitted_before(old: str, new: str, fits: bool) -> None:
+    (before,), (after,) = definitions(old).values(), definitions(new).values()
+    assert (mismatch(before, after) == "") is fits
+
+
+def test_prose_that_begins_like_code_is_prose() -> None:
+    assert lesson("from the change we learn that wider kernels help. Good.") == (
+        "from the change we learn that wider kernels help."
+    )
 
 
 REPLIES = Path(__file__).parent / "replies"

@@ -77,6 +77,7 @@ class Breeder:
         self._scorer = scorer
         self._emit = emit
         self._book = Book(problem.prompts)
+        self._seed = problem.genome()
         self._lane = asyncio.Semaphore(settings.llm_parallel)
         self._lessons: dict[tuple[int, str], asyncio.Task[str]] = {}
         self.before_asking: Callable[[], None] = lambda: None
@@ -142,6 +143,7 @@ class Breeder:
 
         context = Context(
             problem=self._problem,
+            seed=self._seed,
             book=self._book,
             rng=rng,
             moves={"on": True, "off": False}.get(self._settings.moves, small),
@@ -182,6 +184,8 @@ class Breeder:
             self.before_asking()
             self._emit(Event("ask", number, request.purpose))
             reply = await self._llm.ask(request, lambda piece: self._emit(Event("text", number, piece)))
+            # half a character at a broken stream's end can't be stored, and must not end a run
+            reply = replace(reply, text=_whole(reply.text), reasoning=_whole(reply.reasoning))
             exchange = Exchange(
                 purpose=request.purpose,
                 model=reply.model,
@@ -214,3 +218,7 @@ class Breeder:
         request = self._request("distil", distil_prompt(change, self._book, self._problem), rng)
         reply, _ = await self._ask(change.teacher.id, turn, request)
         return lesson(reply.text)
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

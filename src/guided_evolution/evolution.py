@@ -13,7 +13,7 @@ from dataclasses import replace
 from guided_evolution import selection
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.budget import Budget, Clock
-from guided_evolution.errors import RunError
+from guided_evolution.errors import ModelError, RunError
 from guided_evolution.events import Event, Listener
 from guided_evolution.executors import Executor
 from guided_evolution.individual import Individual, Status
@@ -57,6 +57,7 @@ class Evolution:
         self._individuals: dict[int, Individual] = {}
         self._digests: dict[str, int] = {}
         self._stop_reason = ""
+        self._failure: ModelError | None = None
         self.hall_of_fame: list[Individual] = []
 
     async def run(self) -> str:
@@ -101,12 +102,21 @@ class Evolution:
 
     def _first_plans(self, seed: Individual) -> list[Plan]:
         """The initial population: the seed after one mutation of one block; nothing was scored, so no thought."""
-        wanted = self._budget.children(self.settings.first_population, self._evaluated)
+        wanted = self._affordable(0, self.settings.first_population)
         return [Plan(number, 0, (seed,), mate=False, mutate=True) for number in range(1, wanted + 1)]
+
+    def _affordable(self, generation: int, children: int) -> int:
+        """How many children a generation gets; recorded, so that a larger budget later leaves the past as it was."""
+        planned: int | None = self._store.meta(f"planned {generation}")
+        if planned is None:
+            planned = self._budget.children(children, self._evaluated)
+            if planned:
+                self._store.put_meta(**{f"planned {generation}": planned})
+        return planned
 
     def _plans(self, generation: int, parents: Sequence[Individual], elites: Sequence[Individual]) -> list[Plan]:
         changes = self._changes(elites)
-        wanted = self._budget.children(len(parents), self._evaluated)
+        wanted = self._affordable(generation, len(parents))
         if not wanted:
             self.stop(f"max_evaluations reached ({self._budget.evaluations})")
         first = 1 + self.settings.first_population + (generation - 1) * self.settings.population
@@ -165,10 +175,15 @@ class Evolution:
     async def _child(self, plan: Plan) -> Individual | None:
         recorded = self._store.individual(plan.number)
         if recorded is not None and recorded.outcome is not None:
-            return recorded if recorded.status is Status.REJECTED else await self._score(recorded)
+            return await self._score(recorded)
         try:
             child, rejected = await self._breeder.breed(plan)
         except (_StoppedError, LostError):
+            return None
+        except ModelError as error:
+            # what is being scored was paid for: it is finished and recorded before the run gives up
+            self._failure = self._failure or error
+            self.stop(str(error))
             return None
         if rejected is None:
             return await self._score(child)
@@ -178,9 +193,15 @@ class Evolution:
 
     async def _score(self, individual: Individual) -> Individual | None:
         """The individual with its outcome, recorded; None when its evaluation was cut short by a stop."""
+        recorded = individual.outcome or self._store.outcome(individual.id)
+        if recorded is not None:
+            self._scorer.remember(individual, recorded)
+            return self._announce(replace(individual, outcome=recorded), recorded=True)
         self._store.put_individual(individual)
         outcome = await self._scorer.evaluate(individual)
-        if outcome.status is Status.LOST:
+        if outcome.status is Status.LOST and not self._stop_reason:
+            outcome = await self._scorer.evaluate(individual)
+        if outcome.status is Status.LOST and self._stop_reason:
             return None
         self._store.put_outcome(individual.id, outcome)
         return self._announce(replace(individual, outcome=outcome))
@@ -214,17 +235,18 @@ class Evolution:
             raise _StoppedError
 
     def _finish(self) -> str:
+        if self._failure is not None:
+            raise self._failure
         reason = self._stop_reason or f"{self.settings.generations} generations done"
-        self._store.put_meta(
-            seconds=self._clock.seconds,
-            stop_reason=reason,
-            status="interrupted" if reason == INTERRUPTED else "done",
-        )
+        status = INTERRUPTED if reason == INTERRUPTED else "done"
+        self._store.put_meta(seconds=self._clock.seconds, stop_reason=reason, status=status)
         self._emit(Event("stop", text=reason))
         return reason
 
-    def _announce(self, individual: Individual) -> Individual:
-        self._emit(Event("individual", individual.id, data={"individual": individual}))
+    def _announce(self, individual: Individual, *, recorded: bool = False) -> Individual:
+        if not recorded:
+            self._store.put_meta(seconds=self._clock.seconds)
+        self._emit(Event("individual", individual.id, data={"individual": individual, "recorded": recorded}))
         return individual
 
     def _emit(self, event: Event) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from guided_evolution.errors import RunError
 from guided_evolution.genome import write_files
-from guided_evolution.individual import Individual
+from guided_evolution.individual import Individual, Status
 from guided_evolution.progress import describe, format_scores
 from guided_evolution.run import Run
 
@@ -16,9 +16,11 @@ def export_individual(run: Run, number: int, folder: Path) -> list[Path]:
     """Writes an individual's files and a PROVENANCE.md to a folder, and gives their paths.
 
     Raises:
-        RunError: When the folder already holds one of the files, or can't be written.
+        RunError: When the individual was rejected, the folder already holds one of the files, or can't be written.
     """
     individual = run.individual(number)
+    if individual.status is Status.REJECTED:
+        raise RunError(f"{run.folder}: individual {number} was rejected: it has no program of its own.")
     targets = [folder / name for name in individual.genome.files]
     note = folder / "PROVENANCE.md"
     taken = next((path for path in [*targets, note] if path.exists()), None)

@@ -119,8 +119,8 @@ class Origin:
 
     @property
     def operator(self) -> str:
-        """The steps' operators joined by "+", or "seed"."""
-        return "+".join(step.operator for step in self.steps) or "seed"
+        """The steps' operators joined by "+"; "seed" for the seed, "none" where every question was refused."""
+        return "+".join(step.operator for step in self.steps) or ("none" if self.parents else "seed")
 
     def _last(self, name: str) -> str:
         return next((str(value) for step in reversed(self.steps) if (value := getattr(step, name))), "")

@@ -82,6 +82,7 @@ class Context:
     """What an operator may use while it makes one child.
 
     Attributes:
+        seed: The seed's program: the names and signatures of its blocks must survive.
         rng: The child's own random stream.
         moves: Whether a prompt carries one concrete move instead of the open question.
         repairs: Whether a second try is a repair turn instead of a fresh draw.
@@ -95,6 +96,7 @@ class Context:
     """
 
     problem: Problem
+    seed: Genome
     book: Book
     rng: np.random.Generator
     moves: bool
@@ -222,7 +224,7 @@ async def _rewrite(
     reason = ""
     for number in range(context.tries):
         answer = await context.ask(step.operator if not number or not context.repairs else "repair", text)
-        result = extract(answer.text, block, genome, cut=answer.cut)
+        result = extract(answer.text, block, genome, original=_original(block, context), cut=answer.cut)
         if isinstance(result, Extracted):
             tried = await _child(genome, block, result, context)
             if isinstance(tried, Genome):
@@ -252,7 +254,7 @@ def _common(block: Block, context: Context) -> dict[str, str]:
     rules = context.book.text("rules").strip()
     if context.problem.rules:
         rules += "\n" + "\n".join(f"- {line}" for line in context.problem.rules.splitlines() if line.strip())
-    keep = "\n".join(f"- {line}" for line in keep_list(block))
+    keep = "\n".join(f"- {line}" for line in keep_list(_original(block, context)))
     return {
         "summary": context.problem.summary,
         "name": block.name,
@@ -260,6 +262,10 @@ def _common(block: Block, context: Context) -> dict[str, str]:
         "rules": rules,
         "keep": f"These must stay exactly as they are:\n{keep}" if keep else "",
     }
+
+
+def _original(block: Block, context: Context) -> Block:
+    return next((each for each in context.seed.blocks if each.name == block.name), block)
 
 
 def _bank(category: str, block: Block, context: Context) -> list[Move]:

@@ -54,8 +54,13 @@ def front(problem: Problem, individuals: Sequence[Individual]) -> list[Individua
 
 
 def reference_point(problem: Problem, individuals: Sequence[Individual]) -> tuple[float, ...]:
-    """The hypervolume's reference, to be minimised: the objectives' own, else the worst value that was seen."""
+    """The hypervolume's reference, to be minimised: the objectives' own, else the worst value that was seen.
+
+    Without any scored individual, an objective's missing reference is 0.
+    """
     where = points(problem, [individual for individual in individuals if individual.ok])
+    if not len(where):
+        where = np.zeros((1, len(problem.objectives)))
     return tuple(
         float(where[:, column].max()) if objective.reference is None else objective.minimised(objective.reference)
         for column, objective in enumerate(problem.objectives)

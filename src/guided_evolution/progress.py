@@ -27,7 +27,8 @@ MARKS = {
 
 def format_value(value: float) -> str:
     """A score for people: whole numbers with separators, others with four significant digits."""
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.4g}"
+    whole = abs(value) < 1e15 and value == int(value)
+    return f"{value:,.0f}" if whole and abs(value) >= 10 else f"{value:.4g}"
 
 
 def format_scores(problem: Problem, scores: Mapping[str, float]) -> str:
@@ -67,8 +68,8 @@ class State:
     def __init__(self, problem: Problem, settings: Settings) -> None:
         self.problem = problem
         self.total = 1 + settings.first_population + settings.generations * settings.population
-        if settings.max_evaluations:
-            self.total = min(self.total, settings.max_evaluations)
+        self.cap = settings.max_evaluations
+        self._programs: set[str] = set()
         self.begun = time.monotonic()
         self.done = 0
         self.live = 0
@@ -97,15 +98,18 @@ class State:
         elif event.kind == "partial" and number in self.training:
             self.training[number] = (self.training[number][0], event.data)
         elif event.kind == "individual":
-            self._individual(event.data["individual"])
+            self._individual(event.data["individual"], recorded=event.data.get("recorded", False))
         elif event.kind == "generation":
             self.generation = event.data["generation"] + 1
             self.front = event.data["front"]
 
-    def _individual(self, individual: Individual) -> None:
-        if self.training.pop(individual.id, None) is None and individual.status is not Status.REJECTED:
-            self._recorded += 1
+    def _individual(self, individual: Individual, *, recorded: bool) -> None:
+        self.training.pop(individual.id, None)
+        self.writing.pop(individual.id, None)
+        self._recorded += recorded
         self.done += 1
+        if individual.status is not Status.REJECTED:
+            self._programs.add(individual.genome.digest)
         self.live += individual.ok
         self.failed += not individual.ok
 
@@ -118,7 +122,10 @@ class State:
     def left(self) -> float | None:
         """Estimated seconds to the end; None before there is anything to go by."""
         fresh = self.done - self._recorded
-        return None if fresh < 2 else self.seconds / fresh * max(0, self.total - self.done)
+        ahead = self.total - self.done
+        if self.cap:
+            ahead = min(ahead, self.cap - len(self._programs))
+        return None if fresh < 2 else self.seconds / fresh * max(0, ahead)
 
 
 class PlainProgress:

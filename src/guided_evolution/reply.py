@@ -9,21 +9,27 @@ helpers, constants) stays in the block.
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from guided_evolution.genome import Block, Fixed, Genome, canonical
 from guided_evolution.signatures import Definition, callables, definitions, mismatch
+from guided_evolution.trimming import binds, trimmed
 
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.#-]*)[^\n]*$", re.MULTILINE)
-_CODE_START = re.compile(r"^(?:@|class |def |async def |import |from )", re.MULTILINE)
+_CODE_START = re.compile(
+    r"^(?:@\w|class \w+.*:|(?:async )?def \w+\(|import \w+(?:[.,]| as |$)|from [\w.]+ import )", re.MULTILINE
+)
 _ELIDED = re.compile(
-    r"#.*(?:\.\.\.|…|\b(?:rest|remaining|other|existing|previous|original)\b.*\b(?:same|unchanged|code|as before)\b"
-    r"|\b(?:same as|unchanged|as) (?:before|above|the original)\b)",
+    r"#\s*(?:(?:\.\.\.|…)(?:\W*\w+){0,6}\W*$"
+    r"|.*\b(?:rest|remaining|other|existing)\b.*\b(?:same|unchanged|as before|\.\.\.)"
+    r"|.*\bexisting code\b"
+    r"|.*\b(?:same as|unchanged|as) (?:before|above|the original)\s*$)",
     re.IGNORECASE,
 )
 
@@ -53,27 +59,32 @@ class Refused:
     code: str = ""
 
 
-def extract(reply: str, block: Block, genome: Genome, *, cut: bool = False) -> Extracted | Refused:
+def extract(
+    reply: str, block: Block, genome: Genome, *, original: Block | None = None, cut: bool = False
+) -> Extracted | Refused:
     """Finds the new version of `block` in a model's reply.
 
     Args:
         reply: The model's text, as it came.
         block: The block that the model was asked to rewrite.
         genome: The program that holds it, for the names of its other blocks and what the file already imports.
+        original: The seed's version of the block: its names and signatures must survive, while helpers that were
+            added since may go again. None takes `block` itself.
         cut: Whether the reply ended at its token limit.
     """
+    original = original or block
     codes, thought = _codes(reply)
     if not codes:
         return Refused("the reply was cut off before any code" if cut else "the reply holds no code")
     refusal: Refused | None = None
     for code in reversed(codes):
-        result = _one(code, block, genome)
+        result = _one(code, block, genome, original)
         if isinstance(result, Extracted):
             return Extracted(result.source, thought)
         # the last fence is the answer as a rule: its fault is the one to report, unless it held only a snippet
         if refusal is None or _rank(result) > _rank(refusal):
             refusal = result
-    if len(codes) > 1 and isinstance(whole := _one("\n\n".join(codes), block, genome), Extracted):
+    if len(codes) > 1 and isinstance(whole := _one("\n\n".join(codes), block, genome, original), Extracted):
         return Extracted(whole.source, thought)
     assert refusal is not None
     if cut and refusal.reason.startswith("syntax error"):
@@ -117,16 +128,14 @@ def _codes(reply: str) -> tuple[list[str], str]:
     return [code for code in codes if code.strip()], "".join(prose).strip()
 
 
-def _one(code: str, block: Block, genome: Genome) -> Extracted | Refused:
+def _one(code: str, block: Block, genome: Genome, original: Block) -> Extracted | Refused:
     code = textwrap.dedent(code.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)).strip("\n")
     parsed = _parse(code)
     if isinstance(parsed, str):
         return Refused(parsed, code)
     code, tree = parsed
-    required = definitions(block.source)
-    if not required:
-        return _statements(code, tree, block)
-    if isinstance(renamed := _renamed(code, tree, required), str):
+    required = definitions(original.source)
+    if isinstance(renamed := _renamed(code, required), str):
         code, tree = renamed, ast.parse(renamed)
     found = definitions(code)
     for name, old in required.items():
@@ -134,25 +143,26 @@ def _one(code: str, block: Block, genome: Genome) -> Extracted | Refused:
             return Refused(f"the code does not define `{name}`", code)
         if problem := mismatch(old, found[name]):
             return Refused(problem, code)
-    source = _kept(code, tree, required, genome, block)
-    if _ELIDED.search(source) and not _ELIDED.search(block.source):
+    bound = _names(original.source)
+    missing = sorted((bound & _used_elsewhere(genome, block)) - _names(code) if bound - required.keys() else ())
+    if missing:
+        return Refused(f"the code does not define `{missing[0]}`", code)
+    source = _needed(code, tree, bound, genome, block)
+    if _leaves_out(source) and not _leaves_out(block.source):
         return Refused("the code leaves parts out; the whole block is needed", code)
     return _changed(source, block)
+
+
+def _used_elsewhere(genome: Genome, block: Block) -> set[str]:
+    """The names that the program uses outside a block."""
+    rest = (part.source for part in genome.parts if not (isinstance(part, Block) and part.name == block.name))
+    return {node.id for text in rest for node in ast.walk(_tree(textwrap.dedent(text))) if isinstance(node, ast.Name)}
 
 
 def _changed(source: str, block: Block) -> Extracted | Refused:
     if canonical(source) == canonical(block.source):
         return Refused("the block came back unchanged", source)
     return Extracted(source.rstrip() + "\n")
-
-
-def _statements(code: str, tree: ast.Module, block: Block) -> Extracted | Refused:
-    """A marked region without definitions: the names that it binds must still be bound."""
-    names, old = _bound(tree), _parse(textwrap.dedent(block.source))
-    missing = sorted(set() if isinstance(old, str) else _bound(old[1]) - names)
-    if missing:
-        return Refused(f"the code does not define `{missing[0]}`", code)
-    return _changed(code, block)
 
 
 def _parse(code: str) -> tuple[str, ast.Module] | str:
@@ -179,7 +189,7 @@ def _prose(line: str) -> bool:
     return not line.strip() or (not line[:1].isspace() and not line.startswith(("#", "@", ")", "]", "}")))
 
 
-def _renamed(code: str, tree: ast.Module, required: dict[str, Definition]) -> str | None:
+def _renamed(code: str, required: dict[str, Definition]) -> str | None:
     """The code with a renamed definition called as before, when it's clear which one that is."""
     found = definitions(code)
     missing = [name for name in required if name not in found]
@@ -208,70 +218,35 @@ def _rename(code: str, old: str, new: str) -> str:
     return "".join(lines)
 
 
-def _kept(code: str, tree: ast.Module, required: dict[str, Definition], genome: Genome, block: Block) -> str:
-    """The block's definitions and what they need, without repeated blocks and demonstrations."""
-    others = {name for other in genome.blocks if other.name != block.name for name in definitions(other.source)}
-    available = _available(genome, block)
-    wanted: set[str] = set()
-    keep: list[ast.stmt] = []
-    for node in reversed(tree.body):
-        names = _binds(node)
-        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-            continue
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            needed = node.name in required or (node.name in wanted and node.name not in others)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            needed = bool(names & wanted) and ast.unparse(node) not in available
-        else:
-            needed = bool(names & wanted) and isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign)
-            needed = needed and not names <= others
-        if needed:
-            keep.append(node)
-            wanted |= _uses(node)
-    old = set(block.source.splitlines())
-    return "\n".join(_segment(code, node, old) for node in reversed(keep))
-
-
-def _available(genome: Genome, block: Block) -> set[str]:
-    """The import statements that the block's file holds outside its blocks."""
+def _needed(code: str, tree: ast.Module, required: set[str], genome: Genome, block: Block) -> str:
+    """What the block needs of the code, without repeated blocks, known imports and demonstrations."""
+    others = {name for other in genome.blocks if other.name != block.name for name in _names(other.source)}
     parts = (part for part in genome.parts if isinstance(part, Fixed) and part.file == block.file)
-    fixed = "".join(part.source for part in parts)
+    fixed = _tree("".join(part.source for part in parts))
+    available = {ast.unparse(node) for node in fixed.body if isinstance(node, ast.Import | ast.ImportFrom)}
+    old = textwrap.dedent(block.source)
+    return trimmed(code, tree, required=required, others=others, available=available, old=old)
+
+
+def _names(source: str) -> set[str]:
+    return set().union(*(binds(node) for node in _tree(textwrap.dedent(source)).body))
+
+
+def _tree(source: str) -> ast.Module:
     try:
-        return {ast.unparse(node) for node in ast.parse(fixed).body if isinstance(node, ast.Import | ast.ImportFrom)}
-    except SyntaxError:
-        return set()
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return ast.Module([], [])
 
 
-def _segment(code: str, node: ast.stmt, old: Set[str]) -> str:
-    lines = code.split("\n")
-    decorators: Sequence[ast.expr] = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1
-    last = node.end_lineno or node.lineno
-    alone = not node.col_offset and not lines[last - 1].encode()[node.end_col_offset :].strip().startswith(b";")
-    if not alone:
-        return ast.unparse(node)
-    # the prompt asks for a comment that says what changed; it would be stale after the next change
-    while first and lines[first - 1].startswith("#") and lines[first - 1] in old:
-        first -= 1
-    text = "\n".join(lines[first:last])
-    spaced = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    return text + ("\n" if spaced else "")
-
-
-def _binds(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
-
-
-def _bound(tree: ast.Module) -> set[str]:
-    return set().union(*(_binds(node) for node in tree.body))
-
-
-def _uses(node: ast.AST) -> set[str]:
-    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+def _leaves_out(source: str) -> bool:
+    """Whether a comment on a line of its own stands for code that was left out."""
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            alone = token.type == tokenize.COMMENT and token.line.lstrip().startswith("#")
+            if alone and _ELIDED.match(token.string):
+                return True
+    return False
 
 
 def keep_list(block: Block) -> Iterator[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guided_evolution import population
-from guided_evolution.errors import RunError, UsageError
+from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.problem import Constraint, Limits, Objective, Problem
 from guided_evolution.store import FILE, Store
+
+LOCK = "lock"
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,7 +38,23 @@ class Run:
     @cached_property
     def problem(self) -> Problem:
         """The problem as it was when the run began."""
-        return problem_from_json(self._store.meta("problem"))
+        kept = self._store.meta("problem")
+        if kept is None:
+            raise RunError(f"{self.folder}: the run was ended before it began; remove the folder.")
+        return problem_from_json(kept)
+
+    def require_unchanged_problem(self) -> None:
+        """Makes sure that scores of now would compare with this run's.
+
+        Raises:
+            ProblemError: When the problem's seed, evaluator or limits changed since the run began, or it is gone.
+        """
+        folder, digest = self.problem.folder, self._store.meta("problem")["digest"]
+        if Problem.load(folder).digest != digest:
+            raise ProblemError(
+                f"{folder} changed since this run began, so its scores would not compare. "
+                "Undo the change, or begin a new run."
+            )
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -45,8 +64,9 @@ class Run:
 
     @property
     def status(self) -> str:
-        """ "running", "done", "interrupted" or "failed"; a run whose process is gone reads "running" no more."""
-        return str(self._store.meta("status", "running"))
+        """One of "running", "done", "interrupted" and "failed"; a run whose process was killed is interrupted."""
+        status = str(self._store.meta("status", "running"))
+        return "interrupted" if status == "running" and not is_locked(self.folder) else status
 
     @property
     def stop_reason(self) -> str:
@@ -156,6 +176,18 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path)
     return Run(path.parent if path.name == FILE else path)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is working on a run."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def list_runs(folder: Path) -> list[Path]:

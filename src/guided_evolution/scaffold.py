@@ -145,6 +145,8 @@ def write_problem(folder: Path, source: Path | None = None) -> list[str]:
     else:
         if not source.is_file():
             raise ProblemError(f"{source}: no such file.")
+        if source.name == "evaluate.py":
+            raise UsageError(f"{source}: a seed can't be called evaluate.py, which is the evaluator's name.")
         files = read_files(source.parent, [source.name])
         evaluate, objective = _EVALUATE_OWN.replace("{{", "{").replace("}}", "}"), "score"
         summary = "Say in one sentence what the program does."

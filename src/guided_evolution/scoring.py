@@ -89,16 +89,17 @@ class Scorer:
 
     async def evaluate(self, individual: Individual) -> Outcome:
         """Scores an individual; one with the program of another inherits that one's outcome."""
-        recorded = self._store.outcome(individual.id)
         digest = individual.genome.digest
         if digest not in self._scores:
-            work = self._known(recorded) if recorded is not None else self._evaluate(individual)
+            recorded = self._store.outcome_of(digest)
+            work = self._evaluate(individual) if recorded is None else _ready(recorded)
             self._scores[digest] = asyncio.ensure_future(work)
-        outcome = await asyncio.shield(self._scores[digest])
-        return outcome if recorded is None else recorded
+        return await asyncio.shield(self._scores[digest])
 
-    async def _known(self, outcome: Outcome) -> Outcome:
-        return outcome
+    def remember(self, individual: Individual, outcome: Outcome) -> None:
+        """Takes over what a record holds, so that the program is not scored again."""
+        if outcome.status is not Status.REJECTED and individual.genome.digest not in self._scores:
+            self._scores[individual.genome.digest] = asyncio.ensure_future(_ready(outcome))
 
     async def _evaluate(self, individual: Individual) -> Outcome:
         number = individual.id
@@ -113,3 +114,7 @@ class Scorer:
         if outcome.status is Status.LOST:
             del self._scores[individual.genome.digest]
         return outcome
+
+
+async def _ready(outcome: Outcome) -> Outcome:
+    return outcome

@@ -8,29 +8,29 @@ import fcntl
 import os
 import platform
 import re
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from guided_evolution.errors import GuidedEvolutionError, ProblemError, RunError
+from guided_evolution.errors import GuidedEvolutionError, ModelError, RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
 from guided_evolution.evolution import INTERRUPTED, Evolution
 from guided_evolution.executors import Executor
 from guided_evolution.executors.local import LocalExecutor
-from guided_evolution.individual import Individual, Outcome, Status
-from guided_evolution.llm import LLM, Request
+from guided_evolution.llm import LLM
 from guided_evolution.llm.spec import open_llm
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
-from guided_evolution.run import Run, problem_from_json, problem_to_json
-from guided_evolution.scoring import Scorer
+from guided_evolution.run import LOCK, Run, problem_to_json
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
@@ -75,8 +75,8 @@ def start(
     problem.genome()
     Book(problem.prompts).check()
     settings = resolved(settings)
-    store = Store.create(folder)
-    store.put_meta(
+    store = Store.create(
+        folder,
         problem=problem_to_json(problem),
         settings=settings.to_json(),
         versions={"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()},
@@ -97,29 +97,28 @@ def resume(
         RunError: When there is no run, or another process is working on it.
         ProblemError: When the problem's seed, evaluator or limits changed since it began.
     """
+    run = Run(folder)
+    run.require_unchanged_problem()
+    problem = run.problem
+    run.close()
     store = Store.open(folder, write=True)
-    kept = store.meta("problem")
-    problem = Problem.load(kept["folder"])
-    if problem.digest != kept["digest"]:
-        store.close()
-        raise ProblemError(
-            f"{problem.folder} changed since this run began, so its scores would not compare. "
-            "Undo the change, or begin a new run."
-        )
-    problem = replace(problem_from_json(kept), evolution=problem.evolution)
     settings = resolved(Settings().with_changes(store.meta("settings"), str(folder)))
     settings = settings.with_changes(changes or {}, "ge resume")
-    store.put_meta(settings=settings.to_json())
     return _go(problem, settings, store, listeners, llm)
 
 
 def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[Listener], llm: LLM | None) -> Run:
     folder = store.path.parent
     try:
-        with _locked(folder):
-            store.put_meta(status="running", stop_reason="", pid=os.getpid())
+        with locked(folder):
+            shutil.rmtree(folder / "jobs", ignore_errors=True)  # what a killed session left behind
+            store.put_meta(status="running", stop_reason="", settings=settings.to_json())
             try:
                 run_async(lambda: _evolve(problem, settings, store, tuple(listeners), llm))
+            except ModelError as error:
+                store.put_meta(status="failed", stop_reason=str(error))
+                hint = f"{error} Nothing is lost: `ge resume {folder}` goes on."
+                raise ModelError(hint, permanent=error.permanent) from error
             except GuidedEvolutionError as error:
                 store.put_meta(status="failed", stop_reason=str(error))
                 raise
@@ -139,11 +138,12 @@ async def _evolve(
     try:
         evolution = Evolution(problem, settings, store, llm, executor, listeners)
         with _interruptible(evolution):
-            await _prepare(problem, executor, listeners)
+            await prepare(problem, executor, listeners)
             await evolution.run()
     finally:
         await asyncio.to_thread(executor.close)
-        await llm.close()
+        with contextlib.suppress(ModelError):
+            await llm.close()
         with contextlib.suppress(OSError):
             (store.path.parent / "jobs").rmdir()
 
@@ -174,9 +174,9 @@ def _interruptible(evolution: Evolution) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds the run for this process alone; the lock goes with the process, however it ends."""
-    with (folder / "lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -184,7 +184,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-async def _prepare(problem: Problem, executor: Executor, listeners: Iterable[Listener] = ()) -> None:
+async def prepare(problem: Problem, executor: Executor, listeners: Iterable[Listener] = ()) -> None:
     """Runs the evaluator's `prepare`, if it has one: the time to fetch and decode data."""
     if "def prepare(" not in problem.evaluator_text:
         return
@@ -207,125 +207,32 @@ async def _prepare(problem: Problem, executor: Executor, listeners: Iterable[Lis
         raise RunError(f"{problem.folder / problem.evaluator}: prepare failed: {outcome.reason}")
 
 
-# -- shorter errands ------------------------------------------------------------------------------------------------
+def run_async(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs a coroutine to its end, also from inside a notebook whose own loop is running.
 
-
-class _Errand:
-    """An executor and a scorer for a few jobs outside a run."""
-
-    def __init__(self, problem: Problem, settings: Settings, folder: Path, store: Store) -> None:
-        self.executor = LocalExecutor(1, folder)
-        self.scorer = Scorer(problem, resolved(settings), store, self.executor, lambda event: None)
-
-    async def run(self, name: str, stage: str, individual: Individual) -> Outcome:
-        job = self.scorer.job(name, stage, individual.genome)
-        return await asyncio.wrap_future(self.executor.submit(job))
-
-
-def test(
-    folder: Path, numbers: Sequence[int], on_outcome: Callable[[int, Outcome], None], *, again: bool = False
-) -> dict[int, Outcome]:
-    """Measures individuals on held-out data, each once and in a fresh process; a recorded result is not repeated.
-
-    Args:
-        numbers: Ids; empty means the front and the seed.
-        on_outcome: Told of each result, recorded ones included.
-        again: Whether to measure again what was recorded.
-
-    Raises:
-        RunError: When an id is unknown.
-        ProblemError: When the evaluator has no `test`.
+    There it works on a thread; an interrupt of the notebook cancels the work and waits for it to clean up.
     """
-    run = Run(folder)
-    problem, settings = run.problem, Settings().with_changes(run.settings, str(folder))
-    if "def test(" not in problem.evaluator_text:
-        raise ProblemError(f"{problem.folder / problem.evaluator} has no test(program), so nothing is held out.")
-    wanted = [run.individual(number) for number in numbers] or [run.seed, *run.front]
-    run.close()
-    store = Store.open(folder, write=True)
-    errand = _Errand(problem, settings, folder / "jobs", store)
-    recorded = {} if again else store.outcomes("test")
-
-    async def work() -> dict[int, Outcome]:
-        await _prepare(problem, errand.executor)
-        results = {}
-        for individual in {each.id: each for each in wanted}.values():
-            outcome = recorded.get(individual.id)
-            if outcome is None:
-                outcome = await errand.run(f"{individual.id}-test", "test", individual)
-                if outcome.status is not Status.LOST:
-                    store.put_outcome(individual.id, outcome, "test")
-            results[individual.id] = outcome
-            on_outcome(individual.id, outcome)
-        return results
-
-    try:
-        results: dict[int, Outcome] = run_async(work)
-        return results
-    finally:
-        errand.executor.close()
-        store.close()
-
-
-def check(
-    problem: Problem, settings: Settings, folder: Path, tell: Callable[[str, Any], None], llm: LLM | None = None
-) -> None:
-    """Tries every part of a problem once: blocks, prompts, the seed's check and evaluation, one model reply.
-
-    Args:
-        folder: A scratch folder.
-        tell: Told of each finding: a key and its value.
-
-    Raises:
-        GuidedEvolutionError: At the first part that does not work.
-    """
-    genome = problem.genome()
-    Book(problem.prompts).check()
-    tell("blocks", [(block.name, block.file, block.line) for block in genome.blocks])
-    seed = Individual(0, 0, genome)
-    store = Store.create(folder)
-    errand = _Errand(problem, settings, folder / "jobs", store)
-    model = llm or open_llm(settings.llm, threads=cores())
-
-    async def work() -> None:
-        try:
-            await _prepare(problem, errand.executor)
-            for stage in ("check", "evaluate"):
-                outcome = await errand.run(stage, stage, seed)
-                if not outcome.ok:
-                    tail = f"\n{outcome.log_tail[-2000:]}" if outcome.log_tail else ""
-                    raise RunError(f"the seed fails {stage} ({outcome.status}): {outcome.reason}{tail}")
-                tell(stage, outcome)
-            request = Request("check", "Reply with the single word: ready", max_tokens=20, temperature=0.0)
-            tell("reply", await model.ask(request))
-        finally:
-            await model.close()
-            await asyncio.to_thread(errand.executor.close)
-
-    try:
-        run_async(work)
-    finally:
-        store.close()
-
-
-def run_async(work: Callable[[], Any]) -> Any:
-    """Runs a coroutine to its end, also from inside a notebook whose own loop is running."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work())
-    result: list[Any] = []
-    failure: list[BaseException] = []
+    loops: list[asyncio.AbstractEventLoop] = []
 
-    def target() -> None:
+    def target() -> T:
+        with asyncio.Runner() as runner:
+            loops.append(runner.get_loop())
+            return runner.run(work())
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(target)
         try:
-            result.append(asyncio.run(work()))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread, where it is raised
-            failure.append(error)
+            return future.result()
+        except KeyboardInterrupt:
+            for loop in loops:
+                loop.call_soon_threadsafe(_cancel_all, loop)
+            raise
 
-    thread = threading.Thread(target=target)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -135,12 +136,15 @@ def _typed(name: str, value: Any, kind: str, where: str) -> Any:
     if "tuple" in kind:
         if not isinstance(value, list | tuple) or not all(isinstance(item, int | float) for item in value):
             raise wrong
-        return tuple(value)
+        whole = "int" in kind
+        if not all(math.isfinite(item) and (not whole or item == int(item)) for item in value):
+            raise wrong
+        return tuple(int(item) if whole else float(item) for item in value)
     if kind.startswith("str"):
         if not isinstance(value, str):
             raise wrong
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise wrong
     if kind.startswith("int") and value != int(value):
         raise wrong

@@ -19,6 +19,7 @@ class Definition:
         header: Its first line without the colon, e.g. "class ME(nn.Module)".
         arguments: A function's own; None for a class.
         methods: A class's public methods and its `__init__` and `__call__`.
+        manners: How each is called beside its arguments: "async", "staticmethod", "classmethod", "property".
     """
 
     name: str
@@ -26,6 +27,7 @@ class Definition:
     header: str
     arguments: ast.arguments | None = None
     methods: Mapping[str, ast.arguments] = field(default_factory=dict)
+    manners: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def definitions(source: str) -> dict[str, Definition]:
@@ -38,20 +40,29 @@ def definitions(source: str) -> dict[str, Definition]:
     for node in tree.body:
         if isinstance(node, _Function):
             header = f"def {node.name}({ast.unparse(node.args)})"
-            found[node.name] = Definition(node.name, "function", header, arguments=node.args)
+            manners = {node.name: _manner(node)}
+            found[node.name] = Definition(node.name, "function", header, arguments=node.args, manners=manners)
         elif isinstance(node, ast.ClassDef):
             bases = ", ".join(map(ast.unparse, [*node.bases, *node.keywords]))
             header = f"class {node.name}({bases})" if bases else f"class {node.name}"
-            methods = {
-                item.name: item.args
+            public = [
+                item
                 for item in node.body
                 if isinstance(item, _Function) and (item.name in _SPECIAL or not item.name.startswith("_"))
-            }
-            found[node.name] = Definition(node.name, "class", header, methods=methods)
+            ]
+            methods = {item.name: item.args for item in public}
+            manners = {item.name: _manner(item) for item in public}
+            found[node.name] = Definition(node.name, "class", header, methods=methods, manners=manners)
     return found
 
 
 _SPECIAL = ("__init__", "__call__")
+_MANNERS = {"staticmethod", "classmethod", "property"}
+
+
+def _manner(node: _Function) -> frozenset[str]:
+    found = {ast.unparse(decorator) for decorator in node.decorator_list} & _MANNERS
+    return frozenset(found | ({"async"} if isinstance(node, ast.AsyncFunctionDef) else set()))
 
 
 def callables(definition: Definition) -> Iterator[str]:
@@ -66,7 +77,12 @@ def mismatch(old: Definition, new: Definition) -> str:
         return f"`{old.name}` was a {old.kind} and must stay one"
     if old.arguments and new.arguments and not accepts(old.arguments, new.arguments):
         return f"the signature of `{old.name}` changed: it must stay `{old.header}`"
+    changed = [name for name, manner in old.manners.items() if new.manners.get(name, manner) != manner]
+    if changed:
+        return f"`{changed[0]}` in `{old.name}` must stay {' '.join(sorted(old.manners[changed[0]])) or 'a plain one'}"
     for name, arguments in old.methods.items():
+        if name not in new.methods and new.header != old.header:
+            continue  # it may come from another base; the check decides
         if name not in new.methods:
             return f"`{old.name}` lost its method `{name}({ast.unparse(arguments)})`"
         if not accepts(arguments, new.methods[name]):
@@ -89,11 +105,12 @@ def accepts(old: ast.arguments, new: ast.arguments) -> bool:
     required_new = len(new_names) - len(new.defaults)
     if required_new > required_old:
         return False
-    keywords_old = {argument.arg for argument in old.kwonlyargs}
+    keywords_old = [argument.arg for argument in old.kwonlyargs]
     keywords_new = {argument.arg: default for argument, default in zip(new.kwonlyargs, new.kw_defaults, strict=True)}
-    if not keywords_old <= keywords_new.keys() | set(new_names) and not new.kwarg:
+    if not set(keywords_old) <= keywords_new.keys() | set(new_names) and not new.kwarg:
         return False
-    if any(default is None and name not in keywords_old for name, default in keywords_new.items()):
+    required_keywords = {name for name, default in zip(keywords_old, old.kw_defaults, strict=True) if default is None}
+    if any(default is None and name not in required_keywords for name, default in keywords_new.items()):
         return False
     return not (old.vararg and not new.vararg) and not (old.kwarg and not new.kwarg)
 

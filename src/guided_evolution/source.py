@@ -8,6 +8,7 @@ import re
 import token
 import tokenize
 from collections.abc import Iterator
+from functools import lru_cache
 
 BOM = "\ufeff"
 
@@ -99,6 +100,7 @@ def _string_lines(source: str) -> set[int]:
     return within
 
 
+@lru_cache(maxsize=4096)
 def canonical(source: str) -> str:
     """Give a text that is the same for two sources exactly when they differ in form only.
 

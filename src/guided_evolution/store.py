@@ -29,6 +29,7 @@ CREATE TABLE texts (sha TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE individuals (
   id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, digest TEXT NOT NULL, genome TEXT NOT NULL,
   parents TEXT NOT NULL, steps TEXT NOT NULL, twin INTEGER, created REAL NOT NULL);
+CREATE INDEX individuals_digest ON individuals (digest);
 CREATE TABLE outcomes (
   individual INTEGER NOT NULL, stage TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
   scores TEXT NOT NULL, metrics TEXT NOT NULL, feedback TEXT NOT NULL, log_tail TEXT NOT NULL,
@@ -63,8 +64,8 @@ class Store:
         self._spent: dict[str, float] | None = None
 
     @classmethod
-    def create(cls, folder: Path) -> Store:
-        """Makes a new record in a folder, which is made too.
+    def create(cls, folder: Path, **meta: Any) -> Store:
+        """Makes a new record in a folder, which is made too; it begins with some facts about the run.
 
         Raises:
             RunError: When the folder already holds one, or can't be written.
@@ -75,9 +76,8 @@ class Store:
             if path.exists():
                 raise RunError(f"{folder} already holds a run. `ge resume {folder}` goes on with it.")
             store = cls(path, write=True)
-            with store._db:
-                store._db.executescript(_TABLES)
-            store.put_meta(schema=SCHEMA, created=time.time())
+            store._db.executescript(f"BEGIN; {_TABLES} COMMIT;")
+            store.put_meta(schema=SCHEMA, created=time.time(), **meta)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"{folder}: can't write the run's record: {error}") from None
         return store
@@ -169,10 +169,12 @@ class Store:
             sha = part.pop("sha")
             part["source"] = self._db.execute("SELECT text FROM texts WHERE sha = ?", (sha,)).fetchone()[0]
         steps = tuple(Step(**step) for step in json.loads(row["steps"]))
+        genome = Genome.from_json(document)
+        vars(genome)["digest"] = row["digest"]  # known already: parsing every program again is what takes time
         return Individual(
             id=row["id"],
             generation=row["generation"],
-            genome=Genome.from_json(document),
+            genome=genome,
             origin=Origin(tuple(json.loads(row["parents"])), steps, exchanges),
             outcome=outcome,
             twin=row["twin"],
@@ -204,6 +206,15 @@ class Store:
         """What a stage of an individual gave; None when it has not run."""
         query = "SELECT * FROM outcomes WHERE individual = ? AND stage = ?"
         row = self._db.execute(query, (number, stage)).fetchone()
+        return None if row is None else _outcome(row)
+
+    def outcome_of(self, digest: str) -> Outcome | None:
+        """The score of a program, under whatever id it was scored; None when it was not."""
+        row = self._db.execute(
+            "SELECT outcomes.* FROM outcomes JOIN individuals ON individuals.id = outcomes.individual"
+            " WHERE digest = ? AND stage = 'evaluate' AND status NOT IN (?, ?) ORDER BY individual LIMIT 1",
+            (digest, Status.REJECTED, Status.LOST),
+        ).fetchone()
         return None if row is None else _outcome(row)
 
     def outcomes(self, stage: str) -> dict[int, Outcome]:

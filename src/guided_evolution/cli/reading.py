@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from guided_evolution.cli.speech import console, print_json
+from guided_evolution.errors import GuidedEvolutionError
 
 
 @click.command()
@@ -23,18 +24,26 @@ def runs(folder: Path, as_json: bool) -> None:
     from guided_evolution.progress import format_scores
     from guided_evolution.run import list_runs, open_run
 
-    found = [open_run(path) for path in list_runs(folder)]
+    found = []
+    for path in list_runs(folder):
+        try:
+            opened = open_run(path)
+            found.append((opened, view.summary_document(opened)))
+        except GuidedEvolutionError as error:
+            click.echo(f"{error}", err=True)
     if as_json:
-        print_json({"schema": view.SCHEMA, "runs": [view.summary_document(each) for each in found]})
+        print_json({"schema": view.SCHEMA, "runs": [document for _, document in found]})
         return
     if not found:
         click.echo(f"No runs in {folder}. `ge run PROBLEM` makes one.", err=True)
         return
     table = Table("run", "problem", "begun", "status", "individuals", "best", box=None, padding=(0, 2, 0, 0))
-    for each in found:
+    for each, document in found:
         best = format_scores(each.problem, each.front[0].scores) if each.front else ""
         begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
-        table.add_row(str(each.folder), each.problem.name, begun, each.status, str(len(each.individuals)), best)
+        table.add_row(
+            str(each.folder), each.problem.name, begun, document["status"], str(document["individuals"]), best
+        )
     console(stderr=False).print(table)
 
 
@@ -123,14 +132,14 @@ def export(folder: Path, number: int, target: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def test(folder: Path, numbers: tuple[int, ...], again: bool, as_json: bool) -> None:
     """Measure individuals of RUN (default: the front and the seed) on held-out data, once."""
-    from guided_evolution import session, view
+    from guided_evolution import errands, view
     from guided_evolution.progress import format_value
 
     def tell(number: int, outcome: Any) -> None:
         scores = "  ".join(f"{name} {format_value(value)}" for name, value in outcome.scores.items())
         click.echo(f"#{number}  {scores or f'{outcome.status}: {outcome.reason}'}", err=as_json)
 
-    results = session.test(folder, numbers, tell, again=again)
+    results = errands.test(folder, numbers, tell, again=again)
     if as_json:
         tests = {str(number): view.outcome_document(outcome) for number, outcome in results.items()}
         print_json({"schema": view.SCHEMA, "run": str(folder), "tests": tests})

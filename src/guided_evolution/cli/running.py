@@ -13,7 +13,9 @@ from guided_evolution.cli.fetching import fetch_if_local
 from guided_evolution.cli.speech import console, print_json, progress_for
 
 if TYPE_CHECKING:
+    from guided_evolution.individual import Exchange
     from guided_evolution.problem import Problem
+    from guided_evolution.run import Run
     from guided_evolution.settings import Settings
 
 _OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -69,7 +71,7 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
     fetch_if_local(settings.llm)
     click.echo(f"{loaded.name}: {settings.llm}, seed {settings.seed}; kept in {folder}", err=True)
     with progress_for(loaded, settings) as progress:
-        finished = session.start(loaded, settings, folder, [progress])
+        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress]))
     _report(finished, as_json)
 
 
@@ -93,11 +95,19 @@ def resume(folder: Path, as_json: bool, **changes: Any) -> None:
     settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
     fetch_if_local(settings.llm)
     with progress_for(kept.problem, settings) as progress:
-        finished = session.resume(folder, [progress], changes)
+        finished = _resumable(folder, lambda: session.resume(folder, [progress], changes))
     _report(finished, as_json)
 
 
-def _report(finished: Any, as_json: bool) -> None:
+def _resumable(folder: Path, work: Callable[[], Run]) -> Run:
+    try:
+        return work()
+    except KeyboardInterrupt:
+        click.echo(f"Stopped; `ge resume {folder}` goes on.", err=True)
+        sys.exit(130)
+
+
+def _report(finished: Run, as_json: bool) -> None:
     """The end of a run: the front on stdout, everything else on stderr; exit code 130 when interrupted."""
     from guided_evolution import view
     from guided_evolution.evolution import INTERRUPTED
@@ -133,31 +143,46 @@ def check(problem: Path, llm: str | None) -> None:
     """Try every part of PROBLEM once: blocks, seed, model; and estimate the time of a run."""
     import tempfile
 
-    from guided_evolution import session
+    from guided_evolution import errands, session
     from guided_evolution.problem import Problem
-    from guided_evolution.progress import format_scores, format_seconds
+    from guided_evolution.progress import describe, format_scores, format_seconds
 
     loaded = Problem.load(problem)
     settings = session.resolved(_settings(loaded, {"llm": llm}))
     fetch_if_local(settings.llm)
     seconds: dict[str, float] = {}
+    spent: list[Exchange] = []
 
     def tell(key: str, value: Any) -> None:
         if key == "blocks":
             click.echo(f"{len(value)} blocks: {', '.join(name for name, _, _ in value)}")
-        elif key == "reply":
-            seconds["token"] = value.seconds / max(1, value.tokens_out or 1)
-            click.echo(f"model {value.model} answers: {value.text.strip()[:60]!r} after {value.seconds:.1f} s")
+        elif key == "mutation":
+            child, rejected = value
+            spent.extend(child.origin.exchanges)
+            seconds["mutation"] = sum(exchange.seconds for exchange in spent)
+            became = f"rejected: {rejected.reason}" if rejected else "a changed child that passes the check"
+            click.echo(
+                f"{spent[0].model} tries {describe(child)}: {len(spent)} question(s), "
+                f"{seconds['mutation']:.1f} s, {became}"
+            )
         else:
             seconds[key] = value.seconds
             scores = f": {format_scores(loaded, value.scores)}" if value.scores else ""
             click.echo(f"{key} passes in {value.seconds:.1f} s, {value.peak_mb:.0f} MB{scores}")
 
     with tempfile.TemporaryDirectory(prefix="ge-check-") as folder:
-        session.check(loaded, settings, Path(folder) / "run", tell)
+        errands.check(loaded, settings, Path(folder) / "run", tell)
     children = settings.first_population + settings.generations * settings.population
-    alone = (1 + children) * seconds["evaluate"] / (settings.workers or 1)
+    lanes = {
+        "model": children * seconds["mutation"] / settings.llm_parallel,
+        "evaluation": (1 + children) * seconds["evaluate"] / (settings.workers or 1),
+    }
+    prices = [exchange.usd for exchange in spent]
+    known = sum(price for price in prices if price is not None) * children
+    money = "at an unknown price" if None in prices else f"for about {known:.2f} USD" if known else "for nothing"
+    tokens = sum((exchange.tokens_in or 0) + (exchange.tokens_out or 0) for exchange in spent) * children
     click.echo(
-        f"a run with these defaults: {children} children; evaluations alone take about {format_seconds(alone)} "
-        f"with {settings.workers} worker(s)"
+        f"A run with these defaults makes {children} children: roughly {format_seconds(max(lanes.values()))} "
+        f"(model lane {format_seconds(lanes['model'])}, evaluation lane {format_seconds(lanes['evaluation'])}), "
+        f"{tokens:,} tokens, {money}. Judged by one sample of each."
     )

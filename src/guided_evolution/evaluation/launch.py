@@ -93,8 +93,9 @@ def environment(job: Job, scratch: Path, given: Mapping[str, str]) -> dict[str, 
         given: The environment of the run itself.
     """
     names = KEPT_VARIABLES + (NETWORK_VARIABLES if job.network else ())
+    kept = {name: given[name] for name in names if name in given}
     # An address with an "@" is a proxy with a password in it.
-    kept = {name: given[name] for name in names if name in given and "@" not in given[name]}
+    kept = {name: value for name, value in kept.items() if "@" not in value or not name.lower().endswith("_proxy")}
     folders = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     kept |= dict.fromkeys(folders, str(scratch)) | dict.fromkeys(threads, str(job.threads))

@@ -1,0 +1,129 @@
+"""Shorter errands than a run: trying a problem once, and the held-out test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from guided_evolution.breeding import Breeder, Plan
+from guided_evolution.errors import ProblemError, RunError
+from guided_evolution.executors.local import LocalExecutor
+from guided_evolution.individual import Individual, Outcome, Status
+from guided_evolution.llm import LLM
+from guided_evolution.llm.spec import open_llm
+from guided_evolution.problem import Problem
+from guided_evolution.prompts.book import Book
+from guided_evolution.run import Run
+from guided_evolution.scoring import Scorer
+from guided_evolution.session import cores, locked, prepare, resolved, run_async
+from guided_evolution.settings import Settings
+from guided_evolution.store import Store
+
+
+class Errand:
+    """An executor, a scorer and a record for a few jobs outside a run."""
+
+    def __init__(self, problem: Problem, settings: Settings, folder: Path, store: Store) -> None:
+        self.problem, self.settings, self.store = problem, resolved(settings), store
+        self.executor = LocalExecutor(1, folder)
+        self.scorer = Scorer(problem, self.settings, store, self.executor, lambda event: None)
+
+    async def run(self, name: str, stage: str, individual: Individual) -> Outcome:
+        """Runs one stage of an individual."""
+        job = self.scorer.job(name, stage, individual.genome)
+        return await asyncio.wrap_future(self.executor.submit(job))
+
+
+def test(
+    folder: Path, numbers: Sequence[int], on_outcome: Callable[[int, Outcome], None], *, again: bool = False
+) -> dict[int, Outcome]:
+    """Measures individuals on held-out data, each once and in a fresh process; a recorded result is not repeated.
+
+    Args:
+        numbers: Ids; empty means the front and the seed.
+        on_outcome: Told of each result, recorded ones included.
+        again: Whether to measure again what was recorded.
+
+    Raises:
+        RunError: When an id is unknown or has no program of its own, or a process works on the run.
+        ProblemError: When the evaluator has no `test`, or the problem changed since the run began.
+    """
+    run = Run(folder)
+    problem, settings = run.problem, Settings().with_changes(run.settings, str(folder))
+    if "def test(" not in problem.evaluator_text:
+        raise ProblemError(f"{problem.folder / problem.evaluator} has no test(program), so nothing is held out.")
+    run.require_unchanged_problem()
+    wanted = [run.individual(number) for number in numbers] or [run.seed, *run.front]
+    run.close()
+    for individual in wanted:
+        if individual.status is Status.REJECTED:
+            raise RunError(f"{folder}: individual {individual.id} was rejected: it has no program of its own.")
+    store = Store.open(folder, write=True)
+    errand = Errand(problem, settings, folder / "jobs", store)
+    try:
+        with locked(folder):
+            return run_async(lambda: _test(errand, wanted, on_outcome, again=again))
+    finally:
+        errand.executor.close()
+        store.close()
+
+
+async def _test(
+    errand: Errand, wanted: Sequence[Individual], on_outcome: Callable[[int, Outcome], None], *, again: bool
+) -> dict[int, Outcome]:
+    recorded = {} if again else errand.store.outcomes("test")
+    await prepare(errand.problem, errand.executor)
+    results = {}
+    for individual in {each.id: each for each in wanted}.values():
+        outcome = recorded.get(individual.id)
+        if outcome is None:
+            outcome = await errand.run(f"{individual.id}-test", "test", individual)
+            if outcome.status is not Status.LOST:
+                errand.store.put_outcome(individual.id, outcome, "test")
+        results[individual.id] = outcome
+        on_outcome(individual.id, outcome)
+    return results
+
+
+def check(
+    problem: Problem, settings: Settings, folder: Path, tell: Callable[[str, Any], None], llm: LLM | None = None
+) -> None:
+    """Tries every part of a problem once: blocks, prompts, the seed's check and evaluation, one mutation.
+
+    Args:
+        folder: A scratch folder.
+        tell: Told of each finding: "blocks", "check", "evaluate", and "mutation" with the child and what became of it.
+
+    Raises:
+        GuidedEvolutionError: At the first part that does not work.
+    """
+    genome = problem.genome()
+    Book(problem.prompts).check()
+    tell("blocks", [(block.name, block.file, block.line) for block in genome.blocks])
+    store = Store.create(folder)
+    errand = Errand(problem, settings, folder / "jobs", store)
+    try:
+        run_async(lambda: _check(errand, llm or open_llm(settings.llm, threads=cores()), tell))
+    finally:
+        errand.executor.close()
+        store.close()
+
+
+async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> None:
+    seed = Individual(0, 0, errand.problem.genome())
+    try:
+        await prepare(errand.problem, errand.executor)
+        for stage in ("check", "evaluate"):
+            outcome = await errand.run(stage, stage, seed)
+            if not outcome.ok:
+                tail = f"\n{outcome.log_tail[-2000:]}" if outcome.log_tail else ""
+                raise RunError(f"the seed fails {stage} ({outcome.status}): {outcome.reason}{tail}")
+            tell(stage, outcome)
+            seed = replace(seed, outcome=outcome)
+        breeder = Breeder(errand.problem, errand.settings, errand.store, llm, errand.scorer, lambda event: None)
+        tell("mutation", await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True)))
+    finally:
+        await llm.close()
