@@ -252,6 +252,8 @@ async def _child(genome: Genome, block: Block, result: Extracted, context: Conte
 
 def _common(block: Block, context: Context) -> dict[str, str]:
     rules = context.book.text("rules").strip()
+    if block_kind(block) == "module":
+        rules += "\n" + context.book.text("rules_module").strip()
     if context.problem.rules:
         rules += "\n" + "\n".join(f"- {line}" for line in context.problem.rules.splitlines() if line.strip())
     keep = "\n".join(f"- {line}" for line in keep_list(_original(block, context)))

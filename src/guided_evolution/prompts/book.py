@@ -34,6 +34,7 @@ VARIABLES: dict[str, set[str]] = {
     "eot_apply": _COMMON | {"lesson", "change", "effect", "teacher"},
     "repair": _COMMON | {"error"},
     "rules": set(),
+    "rules_module": set(),
     **{category: set() for category in CATEGORIES},
     **{f"character_{character}": set() for character in CHARACTERS},
 }
