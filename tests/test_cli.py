@@ -174,3 +174,20 @@ def test_help_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.stderr.strip() == "[]"
+
+
+def test_one_unreadable_run_does_not_hide_the_others(home: Path) -> None:
+    (home / "runs" / "broken").mkdir()
+    (home / "runs" / "broken" / "run.sqlite").write_bytes(b"no database at all" * 50)
+    result = ge("runs", cwd=home)
+    assert "runs/one" in result.stdout
+    assert "can't be read" in result.stderr
+
+
+def test_a_rejected_individual_has_nothing_to_test_or_export(tmp_path: Path) -> None:
+    write_tiny_problem(tmp_path / "tiny")
+    (tmp_path / "mute.py").write_text("def reply(prompt):\n    return 'no'\n")
+    ge("run", "tiny", "--llm", "scripted:mute.py", "--generations", 0, "--run", "r", cwd=tmp_path)
+    assert "was rejected" in ge("export", "r", 1, "out", cwd=tmp_path, code=1).stderr
+    assert "was rejected" in ge("test", "r", 1, cwd=tmp_path, code=1).stderr
+    assert "rejected" in ge("show", "r", cwd=tmp_path).stdout

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from guided_evolution import errands, session
-from guided_evolution.errors import ModelError, RunError
+from guided_evolution.errors import ModelError, RequestRefusedError, RunError
 from guided_evolution.events import Event
 from guided_evolution.evolution import Evolution
 from guided_evolution.llm.scripted import FunctionLLM
@@ -226,3 +227,73 @@ def test_constraints_put_those_that_break_them_behind(tmp_path: Path) -> None:
     largest = {each.id: each.outcome.metrics["largest"] for each in run.individuals if each.ok}
     assert max(largest.values()) > 5, "some candidates break the constraint"
     assert all(largest[each.id] <= 5 for each in run.front)
+
+
+def test_a_larger_budget_later_leaves_the_past_as_it_was(tiny: Problem, tmp_path: Path) -> None:
+    capped = Settings(population=4, generations=3, llm="fake", max_evaluations=7)
+    before = story(evolve(tiny, tmp_path / "run", capped))
+    model = FunctionLLM(scripted_reply, "fake")
+    after = story(session.resume(tmp_path / "run", changes={"max_evaluations": 30}, llm=model))
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+
+
+def test_an_outage_lets_evaluations_finish_and_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = write_tiny_problem(tmp_path / "p")
+    text = (folder / "evaluate.py").read_text()
+    (folder / "evaluate.py").write_text(
+        text.replace("    values = numbers", "    __import__('time').sleep(1)\n    values = numbers")
+    )
+    calls = 0
+
+    def failing(prompt: str) -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise ModelError("the server is down")
+        return scripted_reply(prompt)
+
+    with pytest.raises(ModelError, match=r"the server is down.*ge resume"):
+        evolve(Problem.load(folder), tmp_path / "run", reply=failing)
+    scored = [each for each in Run(tmp_path / "run").individuals if each.ok]
+    assert [each.id for each in scored] == [0, 1], "the child that was being scored is not lost"
+
+
+def test_a_request_that_is_refused_costs_its_child_only(tiny: Problem, tmp_path: Path) -> None:
+    calls = 0
+
+    def picky(prompt: str) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RequestRefusedError("the prompt is too long")
+        return scripted_reply(prompt)
+
+    run = evolve(tiny, tmp_path / "run", Settings(population=4, generations=0, llm="fake"), picky)
+    rejected = [each for each in run.individuals if each.status.value == "rejected"]
+    assert [each.outcome.reason for each in rejected if each.outcome] == ["the prompt is too long"]
+    assert rejected[0].origin.operator == "none"
+    assert sum(each.ok for each in run.individuals) == 4
+
+
+def test_half_a_character_in_a_reply_is_no_harm(tiny: Problem, tmp_path: Path) -> None:
+    run = evolve(
+        tiny,
+        tmp_path / "run",
+        Settings(population=1, generations=0, llm="fake"),
+        lambda prompt: "\ud83d " + scripted_reply(prompt),
+    )
+    assert run.individual(1).origin.exchanges[0].reply.startswith("? ")
+
+
+def test_a_program_that_was_scored_before_a_kill_is_not_scored_again(tiny: Problem, tmp_path: Path) -> None:
+    run = evolve(tiny, tmp_path / "run", Settings(population=6, generations=2, llm="fake"))
+    twin = next(each for each in run.individuals if each.twin is not None)
+    connection = sqlite3.connect(tmp_path / "run" / "run.sqlite")
+    connection.execute("DELETE FROM outcomes WHERE individual = ?", (twin.id,))
+    connection.commit()
+    connection.close()
+    recorder = Recorder()
+    resumed = session.resume(tmp_path / "run", [recorder], llm=FunctionLLM(scripted_reply, "fake"))
+    assert not [event for event in recorder.events if event.kind == "evaluate"]
+    assert story(resumed) == story(run)

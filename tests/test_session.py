@@ -92,8 +92,10 @@ def test_a_second_interrupt_stops_now(slow: Path, tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_to_the_same_end(slow: Path, tmp_path: Path) -> None:
     process = begin(slow, tmp_path / "run")
     wait_for_individuals(tmp_path / "run", 4)
+    assert Run(tmp_path / "run").status == "running"
     process.kill()
     process.communicate()
+    assert Run(tmp_path / "run").status == "interrupted"
     resumed = session.resume(tmp_path / "run", llm=FunctionLLM(scripted_reply, "fake"))
     settings = Settings(population=4, generations=2)
     model = FunctionLLM(scripted_reply, "fake")
