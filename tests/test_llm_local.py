@@ -51,10 +51,7 @@ def test_a_closed_model_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def path() -> Path:
-    try:
-        return download.fetch(models.get(NAME))
-    except ModelError as error:
-        pytest.skip(f"the model can't be fetched here: {error}")
+    return download.fetch(models.get(NAME))
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from guided_evolution.errors import UsageError
+from guided_evolution.individual import Individual
 from guided_evolution.progress import describe, format_scores
 from guided_evolution.run import Run
 
@@ -31,7 +33,7 @@ def plot_front(run: Run) -> go.Figure:
     rest = [each for each in run.individuals if each.ok and each.id not in members and each.id and each.twin is None]
     figure = go.Figure()
 
-    def add(individuals: list, name: str, **style: object) -> None:  # type: ignore[type-arg]
+    def add(individuals: Sequence[Individual], name: str, **style: object) -> None:
         figure.add_scatter(
             x=[each.scores[horizontal.name] for each in individuals],
             y=[each.scores[vertical.name] for each in individuals],

@@ -114,6 +114,13 @@ class State:
         self.failed += not individual.ok
 
     @property
+    def count(self) -> str:
+        """How far the run is: of its individuals, or of its evaluations where those are capped."""
+        if self.cap:
+            return f"{len(self._programs)}/{self.cap} evaluations"
+        return f"{self.done}/{self.total} individuals"
+
+    @property
     def seconds(self) -> float:
         """Since this session began."""
         return time.monotonic() - self.begun
@@ -158,7 +165,7 @@ def line_for(event: Event, state: State) -> str:
         assert outcome is not None
         what = format_scores(state.problem, outcome.scores) if outcome.ok else f"{outcome.status}: {outcome.reason}"
         left = f"  ({format_seconds(state.left)} left)" if state.left is not None else ""
-        return f"{state.done}/{state.total}  #{individual.id}  {describe(individual)}  {what[:160]}{left}"
+        return f"{state.count.split()[0]}  #{individual.id}  {describe(individual)}  {what[:160]}{left}"
     if event.kind == "generation":
         best = "; ".join(format_scores(state.problem, each.scores) for each in state.front[:5])
         more = f" and {len(state.front) - 5} more" if len(state.front) > 5 else ""
@@ -201,7 +208,7 @@ class LiveProgress:
         head = Text.assemble(
             (f"{state.problem.name}  ", "bold"),
             f"generation {min(state.generation, state.generations)}/{state.generations}  ",
-            f"{state.done}/{state.total} individuals ({state.live} scored, {state.failed} failed)  ",
+            f"{state.count} ({state.live} scored, {state.failed} failed)  ",
             (f"{format_seconds(state.seconds)}, {left}", "dim"),
         )
         return Group(Text(), head, *self._lanes(), *self._front())
