@@ -7,15 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from guided_evolution.errors import ModelError, UsageError
 from guided_evolution.llm import Request
 from guided_evolution.llm.client import ClientLLM
 from guided_evolution.llm.local import LocalLLM
 from guided_evolution.llm.scripted import FunctionLLM, ScriptedLLM
-from guided_evolution.llm.spec import keys_found, open_llm, parse_weight
+from guided_evolution.llm.spec import keys_found, open_llm
 
 ASK = Request("mutate", "abc")
 
@@ -94,36 +92,6 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         open_llm(f"local:{tmp_path}/nothing.gguf")
     with pytest.raises(UsageError, match=r"qwen2\.5-coder-0\.5b"):
         open_llm("local:nothing")
-
-
-@pytest.mark.parametrize(
-    ("text", "spec", "weight"),
-    [
-        ("local", "local", 1.0),
-        ("local=0.5", "local", 0.5),
-        ("http://h:1/v1?a=b#m", "http://h:1/v1?a=b#m", 1.0),
-        ("http://h:1/v1?a=b#m=2", "http://h:1/v1?a=b#m", 2.0),
-        ("scripted:a=b.py", "scripted:a=b.py", 1.0),
-        (" openai:x = 3 ", "openai:x ", 3.0),
-    ],
-)
-def test_weights(text: str, spec: str, weight: float) -> None:
-    got, value = parse_weight(text)
-    assert (got.strip(), value) == (spec.strip(), weight)
-
-
-@pytest.mark.parametrize("text", ["local=0", "local=-1", "local=nan", "local=inf", "", "=1"])
-def test_wrong_weights(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_weight(text)
-
-
-@given(
-    spec=st.sampled_from(["local", "openai:gpt-5", "http://h:1/v1?k=v#m", "scripted:x=y.py"]),
-    weight=st.floats(min_value=1e-6, max_value=1e6),
-)
-def test_weights_round_trip(spec: str, weight: float) -> None:
-    assert parse_weight(f"{spec}={weight!r}") == (spec, weight)
 
 
 def test_keys_found_tells_presence_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,28 +75,6 @@ def open_llm(spec: str, *, threads: int | None = None, progress: Progress | None
         return _open_provider(head, spec.strip())
     except ModelError as error:
         raise UsageError(str(error)) from error
-
-
-def parse_weight(text: str) -> tuple[str, float]:
-    """Splits `SPEC=WEIGHT` into the spec and its weight, 1.0 when there is none.
-
-    Only a number after the last "=" is a weight, so a "=" inside an address or a file name stays where it is.
-
-    Raises:
-        UsageError: When the weight is not a finite number above 0, or the spec is empty.
-    """
-    spec, equals, tail = text.strip().rpartition("=")
-    try:
-        weight = float(tail) if equals else math.nan
-    except ValueError:
-        return text.strip(), 1.0
-    if not equals:
-        spec, weight = tail, 1.0
-    if not spec:
-        raise UsageError(f"--llm {text!r} names no model. Use one of\n{FORMS}")
-    if not (math.isfinite(weight) and weight > 0):
-        raise UsageError(f"--llm {text!r}: a weight is a number above 0, as in local=0.5.")
-    return spec, weight
 
 
 def keys_found() -> dict[str, bool]:
