@@ -72,7 +72,10 @@ class Evolution:
         for generation in range(1, self.settings.generations + 1):
             elites = self._elites(population)
             parents = self._parents(population, generation)
-            offspring = await self._children(generation, self._plans(generation, parents, elites))
+            plans = self._plans(generation, parents, elites)
+            if not plans:
+                break
+            offspring = await self._children(generation, plans)
             population = [*elites, *offspring]
             if self._stop_reason:
                 break
