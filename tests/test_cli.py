@@ -154,6 +154,17 @@ def test_wrong_input_gets_one_line_and_an_exit_code(home: Path, arguments: list[
     assert message in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("Error")]) == 1
     assert result.stdout == ""
+    assert len(result.stderr.splitlines()) <= 4, "a usage hint at the most"
+
+
+def test_a_model_that_cannot_be_used_leaves_no_run_behind(tmp_path: Path) -> None:
+    write_tiny_problem(tmp_path / "tiny")
+    ge("run", "tiny", "--llm", "openai:gpt-5", "--run", "r", cwd=tmp_path, code=2)
+    assert not (tmp_path / "r").exists()
+    ge("run", "tiny", "--generations", 0, "--run", "r", cwd=tmp_path)
+    ge("resume", "r", "--llm", "openai:gpt-5", cwd=tmp_path, code=2)
+    kept = json.loads(ge("show", "r", "--json", cwd=tmp_path).stdout)
+    assert kept["settings"]["llm"].startswith("scripted:")
 
 
 def test_a_broken_seed_is_named_with_file_and_line(tmp_path: Path) -> None:

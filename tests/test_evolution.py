@@ -297,3 +297,15 @@ def test_a_program_that_was_scored_before_a_kill_is_not_scored_again(tiny: Probl
     resumed = session.resume(tmp_path / "run", [recorder], llm=FunctionLLM(scripted_reply, "fake"))
     assert not [event for event in recorder.events if event.kind == "evaluate"]
     assert story(resumed) == story(run)
+
+
+def test_a_partner_that_gave_nothing_is_no_parent(tiny: Problem, tmp_path: Path) -> None:
+    def only_mutates(prompt: str) -> str:
+        return "no" if prompt.startswith("Combine") else scripted_reply(prompt)
+
+    always = Settings(population=4, generations=2, llm="fake", p_mate=1.0, p_mutate=1.0)
+    run = evolve(tiny, tmp_path / "run", always, only_mutates)
+    children = [each for each in run.individuals if each.generation]
+    assert {each.origin.operator for each in children} <= {"mutate", "eot"}
+    assert all(len(each.origin.parents) == 1 for each in children)
+    assert any(exchange.purpose == "mate" for each in children for exchange in run.individual(each.id).origin.exchanges)

@@ -103,10 +103,12 @@ class Breeder:
                 current = Individual(plan.number, plan.generation, result.genome)
             else:
                 reason, tried = result.reason, result.step or tried
-        origin = Origin(tuple(parent.id for parent in plan.parents), tuple(steps), tuple(asked))
+        taken = tuple(steps) or ((tried,) if tried else ())
+        # a partner whose mating came to nothing gave the child nothing
+        used = plan.parents if any(step.operator == "mate" for step in taken) else plan.parents[:1]
+        origin = Origin(tuple(parent.id for parent in used), taken, tuple(asked))
         if steps:
             return replace(current, origin=origin), None
-        origin = replace(origin, steps=(tried,) if tried else ())
         child = Individual(plan.number, plan.generation, plan.parents[0].genome, origin)
         return child, Outcome(Status.REJECTED, reason)
 

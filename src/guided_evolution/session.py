@@ -75,6 +75,7 @@ def start(
     problem.genome()
     Book(problem.prompts).check()
     settings = resolved(settings)
+    llm = llm or open_llm(settings.llm, threads=cores())  # a missing key must leave no run behind
     store = Store.create(
         folder,
         problem=problem_to_json(problem),
@@ -100,24 +101,29 @@ def resume(
     run = Run(folder)
     run.require_unchanged_problem()
     problem = run.problem
+    settings = resolved(Settings().with_changes(run.settings, str(folder)))
     run.close()
-    store = Store.open(folder, write=True)
-    settings = resolved(Settings().with_changes(store.meta("settings"), str(folder)))
     settings = settings.with_changes(changes or {}, "ge resume")
+    llm = llm or open_llm(settings.llm, threads=cores())
+    store = Store.open(folder, write=True)
     return _go(problem, settings, store, listeners, llm)
 
 
-def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[Listener], llm: LLM | None) -> Run:
+def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[Listener], llm: LLM) -> Run:
     folder = store.path.parent
+    listeners = tuple(listeners)
     try:
         with locked(folder):
             shutil.rmtree(folder / "jobs", ignore_errors=True)  # what a killed session left behind
             store.put_meta(status="running", stop_reason="", settings=settings.to_json())
+            note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
+            for listener in listeners:
+                listener.on(note)
             try:
-                run_async(lambda: _evolve(problem, settings, store, tuple(listeners), llm))
+                run_async(lambda: _evolve(problem, settings, store, listeners, llm))
             except ModelError as error:
                 store.put_meta(status="failed", stop_reason=str(error))
-                hint = f"{error} Nothing is lost: `ge resume {folder}` goes on."
+                hint = f"{str(error).strip()} Nothing is lost: `ge resume {folder}` goes on."
                 raise ModelError(hint, permanent=error.permanent) from error
             except GuidedEvolutionError as error:
                 store.put_meta(status="failed", stop_reason=str(error))
@@ -130,10 +136,7 @@ def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[
     return Run(folder)
 
 
-async def _evolve(
-    problem: Problem, settings: Settings, store: Store, listeners: Sequence[Listener], llm: LLM | None
-) -> None:
-    llm = llm or open_llm(settings.llm, threads=cores())
+async def _evolve(problem: Problem, settings: Settings, store: Store, listeners: Sequence[Listener], llm: LLM) -> None:
     executor = LocalExecutor(settings.workers or 1, store.path.parent / "jobs")
     try:
         evolution = Evolution(problem, settings, store, llm, executor, listeners)

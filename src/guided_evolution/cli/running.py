@@ -69,7 +69,6 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
     settings = _settings(loaded, options)
     folder = folder or session.default_folder(loaded, Path("runs"))
     fetch_if_local(settings.llm)
-    click.echo(f"{loaded.name}: {settings.llm}, seed {settings.seed}; kept in {folder}", err=True)
     with progress_for(loaded, settings) as progress:
         finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress]))
     _report(finished, as_json)

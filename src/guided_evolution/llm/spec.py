@@ -15,12 +15,9 @@ from guided_evolution.llm.download import Progress
 from guided_evolution.llm.local import LocalLLM
 from guided_evolution.llm.scripted import ScriptedLLM
 
-FORMS = """\
-  local                     the embedded model
-  local:NAME                another local model, by name or path (see `ge models`)
-  openai:MODEL              also anthropic:, google: and other providers; the key comes from the environment
-  http://host:port/v1#MODEL any OpenAI-compatible server (vLLM, Ollama, LM Studio, llama.cpp)
-  scripted:FILE.py          a file that defines reply(prompt), for tests and demonstrations"""
+FORMS = (
+    "local, local:NAME, openai:MODEL (also anthropic:, google: and others), http://host:port/v1#MODEL, scripted:FILE.py"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ def _open_other(head: str, spec: str) -> LLM:
     try:
         build_model(endpoint)
     except ModelError as error:
-        raise UsageError(f"{error} Use one of\n{FORMS}") from error
+        raise UsageError(f"{error} The forms are: {FORMS}.") from error
     return ClientLLM(endpoint)
 
 
@@ -119,4 +116,4 @@ def _is_installed(package: str) -> bool:
 
 
 def _wrong(spec: str) -> UsageError:
-    return UsageError(f"--llm {spec!r} is not a model. Use one of\n{FORMS}")
+    return UsageError(f"--llm {spec!r} is not a model. The forms are: {FORMS}.")
