@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 from guided_evolution.genome import Genome
 
@@ -51,6 +52,16 @@ class Outcome:
     def ok(self) -> bool:
         """True when the individual was scored and may take part in selection."""
         return self.status is Status.OK
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**values, "status": str(self.status), "scores": dict(self.scores), "metrics": dict(self.metrics)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Outcome:
+        """The outcome that `to_json` described, also after a trip through JSON."""
+        return cls(**{**document, "status": Status(document["status"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import fcntl
 import os
 import platform
 import re
-import shutil
 import signal
 import threading
 import time
@@ -24,7 +23,7 @@ from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
 from guided_evolution.evolution import INTERRUPTED, Evolution
 from guided_evolution.executors import Executor
-from guided_evolution.executors.local import LocalExecutor
+from guided_evolution.executors.opening import open_executor
 from guided_evolution.llm import LLM
 from guided_evolution.llm.spec import open_llm
 from guided_evolution.locations import data_folder
@@ -54,7 +53,9 @@ def cores() -> int:
 
 
 def resolved(settings: Settings) -> Settings:
-    """The settings with workers and threads decided for this machine."""
+    """The settings with workers and threads decided for this machine; a cluster decides on its workers itself."""
+    if settings.executor != "local":
+        return replace(settings, threads=settings.threads or 1)
     workers = settings.workers or max(1, cores() // 2)
     # a small network trains no faster on two threads, and the model needs cores as well
     threads = settings.threads or max(1, cores() // (2 * workers))
@@ -114,7 +115,6 @@ def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[
     listeners = tuple(listeners)
     try:
         with locked(folder):
-            shutil.rmtree(folder / "jobs", ignore_errors=True)  # what a killed session left behind
             store.put_meta(status="running", stop_reason="", settings=settings.to_json())
             note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
             for listener in listeners:
@@ -137,7 +137,7 @@ def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[
 
 
 async def _evolve(problem: Problem, settings: Settings, store: Store, listeners: Sequence[Listener], llm: LLM) -> None:
-    executor = LocalExecutor(settings.workers or 1, store.path.parent / "jobs")
+    executor = open_executor(settings, store.path.parent / "jobs")
     try:
         evolution = Evolution(problem, settings, store, llm, executor, listeners)
         with _interruptible(evolution):

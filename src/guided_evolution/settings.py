@@ -39,7 +39,11 @@ class Settings:
         seed: Seed of every random draw of the run.
         llm: Model specification, see `ge run --help`.
         llm_parallel: Calls to the model at the same time.
-        workers: Evaluations at the same time; None takes one per two cores.
+        executor: Where evaluations run: "local", "ray" or "slurm".
+        sbatch: Further options of sbatch, as on its command line, e.g. "--partition=gpu --account=lab".
+        sandbox: "auto" takes the strongest jail that works here, "required" refuses to run without one, "off"
+            takes none.
+        workers: Evaluations at the same time; None takes one per two cores here, and what a cluster offers there.
         threads: CPU threads of one evaluation; None shares half the cores between the workers.
         max_evaluations: Stop after this many evaluations; None for no limit.
         max_tokens: Stop after this many model tokens, read and written; None for no limit.
@@ -63,6 +67,9 @@ class Settings:
     seed: int = 0
     llm: str = "local"
     llm_parallel: int = 1
+    executor: str = "local"
+    sbatch: str = ""
+    sandbox: str = "auto"
     workers: int | None = None
     threads: int | None = None
     max_evaluations: int | None = None
@@ -97,6 +104,10 @@ class Settings:
             raise UsageError(f'moves must be "auto", "on" or "off", not "{self.moves}"')
         if self.retry not in ("auto", "draw", "repair"):
             raise UsageError(f'retry must be "auto", "draw" or "repair", not "{self.retry}"')
+        if self.executor not in ("local", "ray", "slurm"):
+            raise UsageError(f'executor must be "local", "ray" or "slurm", not "{self.executor}"')
+        if self.sandbox not in ("auto", "required", "off"):
+            raise UsageError(f'sandbox must be "auto", "required" or "off", not "{self.sandbox}"')
         for name in ("temperature", "reply_tokens"):
             pair = getattr(self, name)
             if pair is not None and (len(pair) != 2 or not 0 <= pair[0] <= pair[1]):

@@ -33,6 +33,12 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--p-mutate", {"type": float, "help": "Probability that a mated child is mutated too.  [default: 0.8]"}),
     ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
     ("--seed", {"type": int, "help": "Seed of every random draw.  [default: 0]"}),
+    ("--executor", {"help": "Where evaluations run: local, ray or slurm.  [default: local]"}),
+    ("--sbatch", {"help": "Options for sbatch, e.g. '--partition=gpu --account=lab'."}),
+    (
+        "--sandbox",
+        {"help": "auto takes the strongest jail that works, required insists, off takes none.  [default: auto]"},
+    ),
     ("--workers", {"type": int, "help": "Evaluations at the same time.  [default: one per two cores]"}),
     ("--llm-parallel", {"type": int, "help": "Model calls at the same time.  [default: 1]"}),
     ("--max-evaluations", {"type": int, "help": "Stop after this many evaluations."}),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,21 @@ class Job:
         objectives: Names that an "evaluate" result must give as finite numbers.
         seconds: Wall-clock limit; the whole process tree is killed then.
         memory_mb: Limit of the process tree's resident memory, in MiB.
+        disk_mb: Limit of what the process tree keeps on disk, in MiB.
         threads: CPU threads the candidate may use.
+        gpus: GPUs the job needs; a fraction shares one.
         seed: Handed to the evaluator through the context.
         device: "cpu" or "cuda".
+        visible: The GPUs it may see, as CUDA_VISIBLE_DEVICES; None leaves that to its surroundings.
         data: The data folder, or None.
         network: Whether the evaluator needs a network.
+        sandbox: "auto" takes the strongest jail that works here, "required" refuses to run without one, "off"
+            takes none.
+        readable: Further folders that the candidate may read.
+        held_out: Patterns of files that only the stage "test" may read, relative to the data folder, the cache
+            or the problem folder.
+        preload: Modules that the fork server imports once, for jobs that start from it.
+        fresh: Whether the job must start in a fresh process.
     """
 
     name: str
@@ -35,8 +47,38 @@ class Job:
     objectives: tuple[str, ...] = ()
     seconds: float = 120.0
     memory_mb: int = 4096
+    disk_mb: int = 4096
     threads: int = 1
+    gpus: float = 0
     seed: int = 0
     device: str = "cpu"
+    visible: str | None = None
     data: Path | None = None
     network: bool = False
+    sandbox: str = "auto"
+    readable: tuple[Path, ...] = ()
+    held_out: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    fresh: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as plain values."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            **values,
+            "files": dict(self.files),
+            "problem": str(self.problem),
+            "data": None if self.data is None else str(self.data),
+            "readable": [str(path) for path in self.readable],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Job:
+        """The job that `to_json` described, also after a trip through JSON."""
+        values = dict(document)
+        values["problem"] = Path(values["problem"])
+        values["data"] = None if values["data"] is None else Path(values["data"])
+        values["readable"] = tuple(Path(path) for path in values["readable"])
+        for name in ("objectives", "held_out", "preload"):
+            values[name] = tuple(values[name])
+        return cls(**values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,8 @@ class LocalExecutor:
 
         Args:
             workers: Jobs at once, 1 or more.
-            folder: Where the job folders go; each is removed when its job has ended.
+            folder: Where the job folders go; each is removed when its job has ended, and what a killed session left
+                there is removed now.
 
         Raises:
             UsageError: When `workers` is less than 1.
@@ -37,6 +39,7 @@ class LocalExecutor:
             raise UsageError(f"--workers is {workers}, and has to be 1 or more")
         self.slots = workers
         self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
         self._stop = threading.Event()
         self._long = ThreadPoolExecutor(workers, thread_name_prefix="evaluate")
         self._short = ThreadPoolExecutor(workers, thread_name_prefix="check")

@@ -1,0 +1,32 @@
+"""From the name of an executor to one that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from guided_evolution.executors import Executor
+from guided_evolution.settings import Settings
+
+
+def open_executor(settings: Settings, folder: Path) -> Executor:
+    """The executor that the settings name.
+
+    Args:
+        settings: Their `executor`, `workers` and, for Slurm, `sbatch` count.
+        folder: The run's folder for jobs; what a session left there that was killed is taken up or removed.
+
+    Raises:
+        UsageError: When what it needs isn't here.
+        RunError: When the cluster can't be reached.
+    """
+    if settings.executor == "local":
+        from guided_evolution.executors.local import LocalExecutor
+
+        return LocalExecutor(settings.workers or 1, folder)
+    if settings.executor == "ray":
+        from guided_evolution.executors.ray import RayExecutor
+
+        return RayExecutor(settings.workers, folder)
+    from guided_evolution.executors.slurm import SlurmExecutor
+
+    return SlurmExecutor(settings.workers, folder, settings.sbatch)

@@ -1,0 +1,49 @@
+"""A job as files: what a node of a cluster reads and leaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from guided_evolution.evaluation import Job, node
+from guided_evolution.individual import Outcome, Status
+from guided_evolution.problem import Problem
+
+SLOW = "def evaluate(program):\n    for step in (1, 2):\n        yield {'accuracy': step}\n"
+
+
+def task(folder: Path, problem: Path, **fields: object) -> Job:
+    job = Job("1-evaluate", "evaluate", {"seed.py": ""}, problem, objectives=("accuracy",), held_out=("test*",))
+    job = replace(job, **fields)  # type: ignore[arg-type]
+    folder.mkdir()
+    node.write_json(folder / node.TASK, job.to_json())
+    return job
+
+
+def test_a_job_and_an_outcome_survive_json(tiny: Problem) -> None:
+    job = Job("1-check", "check", tiny.files, tiny.folder, data=Path("/data"), readable=(Path("/m"),), preload=("m",))
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+    outcome = Outcome(Status.OK, scores={"a": 1.0}, log_tail="x")
+    assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+def test_a_node_leaves_partial_results_and_an_outcome(tmp_path: Path) -> None:
+    problem = tmp_path / "problem"
+    problem.mkdir()
+    (problem / "evaluate.py").write_text(SLOW)
+    task(tmp_path / "job", problem)
+    subprocess.run([sys.executable, "-m", "guided_evolution.evaluation.node", str(tmp_path / "job")], check=True)
+    outcome = Outcome.from_json(json.loads((tmp_path / "job" / node.OUTCOME).read_text()))
+    assert (outcome.status, outcome.scores) == (Status.OK, {"accuracy": 2.0})
+    partial = [json.loads(line) for line in (tmp_path / "job" / node.PARTIAL).read_text().splitlines()]
+    assert partial == [{"accuracy": 1.0}, {"accuracy": 2.0}]
+    assert {path.name for path in (tmp_path / "job").iterdir()} == {node.TASK, node.PARTIAL, node.OUTCOME}
+
+
+def test_a_failure_of_our_own_is_named(tmp_path: Path) -> None:
+    task(tmp_path / "job", tmp_path, files={"../out.py": ""})
+    node.main(tmp_path / "job")
+    assert "leaves the program's folder" in json.loads((tmp_path / "job" / node.OUTCOME).read_text())["error"]
