@@ -14,7 +14,8 @@ class Event:
     Attributes:
         kind: "ask" (a question was sent), "text" (a piece of its reply arrived), "reply" (it is complete),
             "refused" (it can't be used), "check", "evaluate" (a worker started), "partial" (it reported),
-            "individual" (an individual is done), "generation" (a generation is done), "note", "stop".
+            "individual" (an individual is done), "verify" (it is evaluated once more), "verified", "generation"
+            (a generation is done), "note", "stop".
         individual: The id it is about; None for the run as a whole.
         text: A line or a piece of text.
         data: Further values, by kind.

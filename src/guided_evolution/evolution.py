@@ -25,6 +25,7 @@ from guided_evolution.randomness import stream
 from guided_evolution.scoring import LostError, Scorer
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
+from guided_evolution.verification import FIRST, VERIFY, worse_of
 
 INTERRUPTED = "interrupted"
 
@@ -171,7 +172,7 @@ class Evolution:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        fresh = self._enrol([child for child in born if child is not None])
+        fresh = self._enrol(await self._believed([child for child in born if child is not None]))
         self._emit(Event("generation", data={"generation": generation, "front": self.hall_of_fame}))
         return fresh
 
@@ -208,6 +209,43 @@ class Evolution:
             return None
         self._store.put_outcome(individual.id, outcome)
         return self._announce(replace(individual, outcome=outcome))
+
+    async def _believed(self, children: Sequence[Individual]) -> list[Individual]:
+        """The children, after each that would enter the front was evaluated once more in a fresh process."""
+        believed = {child.id: child for child in children}
+        settled: set[int] = set()
+        while self.settings.verify:
+            programs = {child.genome.digest: child for child in sorted(believed.values(), key=lambda each: -each.id)}
+            new = [child for child in programs.values() if child.ok and child.genome.digest not in self._digests]
+            entrants = [each for each in front(self.problem, [*self.hall_of_fame, *new]) if each in new]
+            # a champion that fell lets others in
+            waiting = [each for each in entrants if each.id not in settled]
+            if not waiting or self._stop_reason == INTERRUPTED:
+                break
+            settled.update(each.id for each in waiting)
+            for child in await asyncio.gather(*(self._verify(each) for each in waiting)):
+                believed[child.id] = child
+        return list(believed.values())
+
+    async def _verify(self, champion: Individual) -> Individual:
+        """The individual with the worse of two measurements; both are recorded where they differ."""
+        assert champion.outcome is not None
+        if self._store.outcome(champion.id, VERIFY) is not None:
+            return champion
+        first = champion.outcome
+        second = await self._scorer.again(champion)
+        if second.status is Status.LOST:
+            return champion
+        worse = worse_of(self.problem, first, second)
+        if worse is not first:
+            if self._store.outcome(champion.id, FIRST) is None:
+                self._store.put_outcome(champion.id, first, FIRST)
+            self._store.put_outcome(champion.id, worse)
+            champion = replace(champion, outcome=worse)
+            self._scorer.remember(champion, worse, again=True)
+        self._store.put_outcome(champion.id, second, VERIFY)
+        self._emit(Event("verified", champion.id, data={"first": first, "second": second, "agrees": worse is first}))
+        return champion
 
     def _enrol(self, children: Sequence[Individual]) -> list[Individual]:
         """Takes children into the run; gives those that are scored and new, in the order of their ids."""

@@ -93,12 +93,14 @@ class State:
             self.writing[number] = (purpose, (text + event.text)[-400:])
         elif event.kind == "reply":
             self.writing.pop(number, None)
-        elif event.kind == "evaluate":
+        elif event.kind in ("evaluate", "verify"):
             self.training[number] = (time.monotonic(), {})
         elif event.kind == "partial" and number in self.training:
             self.training[number] = (self.training[number][0], event.data)
         elif event.kind == "individual":
             self._individual(event.data["individual"], recorded=event.data.get("recorded", False))
+        elif event.kind == "verified":
+            self.training.pop(number, None)
         elif event.kind == "generation":
             self.generation = event.data["generation"] + 1
             self.front = event.data["front"]
@@ -171,6 +173,12 @@ def line_for(event: Event, state: State) -> str:
         more = f" and {len(state.front) - 5} more" if len(state.front) > 5 else ""
         name = "initial population" if not event.data["generation"] else f"generation {event.data['generation']}"
         return f"{name} done after {format_seconds(state.seconds)}; front: {best}{more}"
+    if event.kind == "verified" and not event.data["agrees"]:
+        first, second = (
+            format_scores(state.problem, each.scores) if each.ok else f"{each.status}: {each.reason}"
+            for each in (event.data["first"], event.data["second"])
+        )
+        return f"#{event.individual} was evaluated again: {first}, then {second}; the worse counts"
     return event.text if event.kind == "note" else ""
 
 
@@ -199,7 +207,7 @@ class LiveProgress:
             self._console.print(
                 Text(f"{mark} ", style=colour) + Text(line.split("  (")[0], overflow="ellipsis"), no_wrap=True
             )
-        elif line and event.kind == "note":
+        elif line and event.kind in ("note", "verified"):
             self._console.print(Text(line, style="dim"))
 
     def _render(self) -> Group:

@@ -14,6 +14,7 @@ from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.problem import Constraint, Limits, Objective, Problem, Sandboxing
 from guided_evolution.store import FILE, Store
+from guided_evolution.verification import FIRST, VERIFY
 
 LOCK = "lock"
 
@@ -157,6 +158,15 @@ class Run:
     def tests(self) -> dict[int, Outcome]:
         """The held-out outcomes, by individual; empty until `ge test` ran."""
         return self._store.outcomes("test")
+
+    @cached_property
+    def verifications(self) -> dict[int, tuple[Outcome, Outcome]]:
+        """The two measurements of each program that was evaluated again, by individual, in their order."""
+        believed = {each.id: each.outcome for each in self.individuals}
+        first = self._store.outcomes(FIRST)
+        second = self._store.outcomes(VERIFY)
+        pairs = {number: (first.get(number) or believed.get(number), outcome) for number, outcome in second.items()}
+        return {number: (one, two) for number, (one, two) in pairs.items() if one is not None}
 
     def plot_front(self) -> go.Figure:
         """The Pareto front as a Plotly figure: seed, front and dominated individuals.

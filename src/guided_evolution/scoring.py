@@ -105,9 +105,20 @@ class Scorer:
             self._scores[digest] = asyncio.ensure_future(work)
         return await asyncio.shield(self._scores[digest])
 
-    def remember(self, individual: Individual, outcome: Outcome) -> None:
-        """Takes over what a record holds, so that the program is not scored again."""
-        if outcome.status is not Status.REJECTED and individual.genome.digest not in self._scores:
+    async def again(self, individual: Individual) -> Outcome:
+        """Scores an individual once more, in a fresh process."""
+        self._emit(Event("verify", individual.id))
+        job = self.job(f"{individual.id}-verify", "evaluate", individual.genome, fresh=True)
+        return await asyncio.wrap_future(self._executor.submit(job))
+
+    def remember(self, individual: Individual, outcome: Outcome, *, again: bool = False) -> None:
+        """Takes over what a record holds, so that the program is not scored again.
+
+        Args:
+            again: Whether it replaces what was known of the program.
+        """
+        known = individual.genome.digest in self._scores and not again
+        if outcome.status is not Status.REJECTED and not known:
             self._scores[individual.genome.digest] = asyncio.ensure_future(_ready(outcome))
 
     async def _evaluate(self, individual: Individual) -> Outcome:

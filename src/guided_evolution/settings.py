@@ -43,6 +43,7 @@ class Settings:
         sbatch: Further options of sbatch, as on its command line, e.g. "--partition=gpu --account=lab".
         sandbox: "auto" takes the strongest jail that works here, "required" refuses to run without one, "off"
             takes none.
+        verify: Whether a program that enters the front is evaluated once more in a fresh process; the worse counts.
         workers: Evaluations at the same time; None takes one per two cores here, and what a cluster offers there.
         threads: CPU threads of one evaluation; None shares half the cores between the workers.
         max_evaluations: Stop after this many evaluations; None for no limit.
@@ -70,6 +71,7 @@ class Settings:
     executor: str = "local"
     sbatch: str = ""
     sandbox: str = "auto"
+    verify: bool = True
     workers: int | None = None
     threads: int | None = None
     max_evaluations: int | None = None
@@ -153,6 +155,10 @@ def _typed(name: str, value: Any, kind: str, where: str) -> Any:
         return tuple(int(item) if whole else float(item) for item in value)
     if kind.startswith("str"):
         if not isinstance(value, str):
+            raise wrong
+        return value
+    if kind.startswith("bool"):
+        if not isinstance(value, bool):
             raise wrong
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -39,6 +39,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--sandbox",
         {"help": "auto takes the strongest jail that works, required insists, off takes none.  [default: auto]"},
     ),
+    (
+        "--verify/--no-verify",
+        {"help": "Evaluate once more, in a fresh process, what enters the front.  [default: verify]"},
+    ),
     ("--workers", {"type": int, "help": "Evaluations at the same time.  [default: one per two cores]"}),
     ("--llm-parallel", {"type": int, "help": "Model calls at the same time.  [default: 1]"}),
     ("--max-evaluations", {"type": int, "help": "Stop after this many evaluations."}),
