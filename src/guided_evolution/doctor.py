@@ -8,6 +8,7 @@ import subprocess
 from importlib import metadata, util
 from typing import Any
 
+from guided_evolution.executors import slurm_commands
 from guided_evolution.llm import models
 from guided_evolution.llm.spec import keys_found
 from guided_evolution.locations import cache_folder, data_folder
@@ -25,10 +26,15 @@ def findings() -> dict[str, Any]:
         "local models": [model.name for model in models.MODELS if models.find(model.name)],
         "keys found": [name for name, found in keys_found().items() if found],
         "sandbox": "process (own session, limits, clean environment; no jail)",
-        "executors": ["local"],
+        "executors": ["local", *_clusters()],
         "data": str(data_folder() or "GUIDED_EVOLUTION_DATA is not set"),
         "cache": str(cache_folder()),
     }
+
+
+def _clusters() -> list[str]:
+    slurm = slurm_commands.version()
+    return [f"slurm {slurm}"] if slurm else []
 
 
 def _gpus() -> list[str]:

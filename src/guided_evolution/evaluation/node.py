@@ -20,7 +20,7 @@ from typing import Any
 
 from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job, launch
-from guided_evolution.individual import Outcome
+from guided_evolution.individual import Outcome, Status
 
 TASK, PARTIAL, OUTCOME = "task.json", "partial.jsonl", "outcome.json"
 
@@ -50,7 +50,11 @@ def main(folder: Path) -> None:
             partial.flush()
 
         try:
-            document = perform(job, on_partial, stop).to_json()
+            outcome = perform(job, on_partial, stop)
+            if stop.is_set() and not outcome.ok:
+                # A batch system signals the candidate as well, whose death is then none of its own doing.
+                outcome = Outcome(Status.LOST, "stopped by a signal", seconds=outcome.seconds)
+            document = outcome.to_json()
         except RunError as error:
             document = {"error": str(error)}
     write_json(folder / OUTCOME, document)
