@@ -7,6 +7,7 @@ the problem and the data are read at the same paths everywhere.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import queue
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from guided_evolution.errors import RunError, UsageError
-from guided_evolution.evaluation import Job, node
+from guided_evolution.evaluation import Job, pipe
 from guided_evolution.evaluation.launch import Partial
 from guided_evolution.executors.local import SHORT
 from guided_evolution.individual import Outcome, Status
@@ -39,7 +40,10 @@ _KNOCK = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, lo
 
 
 class Bench:
-    """One job after another in a process of Ray's: the actor."""
+    """One job after another in a process of Ray's: the actor.
+
+    Ray kills the direct children of a process that it ends, hence the one more between it and the supervisor.
+    """
 
     def __init__(self, surroundings: dict[str, str]) -> None:
         """Take over what the nodes' own environment doesn't know of the run."""
@@ -48,17 +52,32 @@ class Bench:
 
     def ready(self) -> None:
         """Forget the last job."""
-        self._halt = threading.Event()
+        self._halted = False
+        self._process: subprocess.Popen[str] | None = None
         self._partial: queue.SimpleQueue[dict[str, float] | None] = queue.SimpleQueue()
 
     def perform(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Run a job; what `Outcome.to_json` gives, or {"error": text} when it couldn't be run."""
+        """Run a job: {"outcome": what `Outcome.to_json` gives}, or {"error": text} when it couldn't be run."""
+        found: dict[str, Any] = {}
         try:
-            return node.perform(Job.from_json(document), self._partial.put, self._halt).to_json()
-        except RunError as error:
-            return {"error": str(error)}
+            command = [sys.executable, "-P", "-m", pipe.__name__]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.write(json.dumps(document) + "\n")
+                process.stdin.flush()
+                self._process = process
+                if self._halted:
+                    self.halt()
+                for line in process.stdout:
+                    found = json.loads(line)
+                    if "partial" in found:
+                        self._partial.put(found["partial"])
+        except OSError as error:
+            return {"error": f"can't start {sys.executable} on the node: {error.strerror}"}
         finally:
             self._partial.put(None)
+        ended = f"its process on the node ended with exit code {process.returncode}"
+        return found if "outcome" in found or "error" in found else {"error": ended}
 
     def take(self) -> list[dict[str, float]] | None:
         """Wait for partial results and give all that are there; None when the job has ended."""
@@ -72,7 +91,9 @@ class Bench:
 
     def halt(self) -> None:
         """Stop the job."""
-        self._halt.set()
+        self._halted = True
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 class RayExecutor:
@@ -228,7 +249,7 @@ class RayExecutor:
 def _outcome(document: dict[str, Any], pruned: bool) -> Outcome:
     if "error" in document:
         raise RunError(document["error"])
-    outcome = Outcome.from_json(document)
+    outcome = Outcome.from_json(document["outcome"])
     if pruned and outcome.status is Status.LOST:
         return replace(outcome, status=Status.PRUNED, reason="stopped early by the run")
     return outcome
