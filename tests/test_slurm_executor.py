@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import slurm_cluster
 from guided_evolution.doctor import findings
 from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job
+from guided_evolution.executors import slurm as slurm_executor
 from guided_evolution.executors.slurm import SlurmExecutor
 from guided_evolution.individual import Status
 from guided_evolution.run import Run
@@ -271,6 +273,17 @@ def test_the_same_job_again_in_one_session_runs_again(executor: SlurmExecutor, t
     assert len(set(scores)) == 4
 
 
+def test_a_job_that_cannot_begin_says_why(
+    executor: SlurmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    monkeypatch.setattr(slurm_executor, "SHARED_SECONDS", 1.0)
+    outcome = executor.submit(job(tmp_path, "1-evaluate", SLEEP.format(0))).result(30)
+    assert outcome.status is Status.LOST
+    assert "ended as FAILED: " in outcome.reason
+    assert "no-python: not found" in outcome.reason
+
+
 # -- the command line ---------------------------------------------------------------------------------------------
 
 
@@ -309,6 +322,27 @@ def test_a_run_on_slurm_gives_what_a_run_at_home_gives(tmp_path: Path) -> None:
     fronts = [[each.id for each in Run(tmp_path / executor).front] for executor in ("local", "slurm")]
     assert fronts[0] == fronts[1]
     assert not (tmp_path / "slurm" / "jobs").exists()
+
+
+def test_a_run_and_its_tests_get_the_gpus_of_the_problem(tmp_path: Path, cluster: Cluster) -> None:
+    problem = write_tiny_problem(tmp_path / "tiny")
+    toml = (problem / "problem.toml").read_text()
+    (problem / "problem.toml").write_text(toml.replace("[limits]\n", "[limits]\ngpus = 2\n"))
+    text = (problem / "evaluate.py").read_text()
+    count = "import os\n    count = len(os.environ['CUDA_VISIBLE_DEVICES'].split(','))\n    return {'gpus': count, "
+    (problem / "evaluate.py").write_text(text.replace("return {", count))
+    sizes = ("--population", 1, "--generations", 0)
+    result = ge("run", problem, "--run", tmp_path / "run", "--executor", "slurm", *sizes)
+    assert result.returncode == 0, result.stderr
+    outcome = Run(tmp_path / "run").seed.outcome
+    assert outcome is not None
+    assert outcome.metrics["gpus"] == 2
+    before = max(cluster.jobs())
+    result = ge("test", tmp_path / "run", 0, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["tests"]["0"]["scores"]["gpus"] == 2
+    assert max(cluster.jobs()) == before + 1
+    assert not (tmp_path / "run" / "test-jobs").exists()
 
 
 def test_a_run_that_was_killed_finds_its_jobs_again(tmp_path: Path, cluster: Cluster) -> None:

@@ -175,7 +175,7 @@ class SlurmExecutor:
             outcome = self._follow(number, place, on_partial)
             if outcome is not None:
                 return outcome
-            place.forget_partials()
+            place.begin_again()
             number = None
 
     def _taken_up(self, place: JobFolder) -> int | None:
@@ -232,8 +232,8 @@ class SlurmExecutor:
                 self._cancel(number, place)
                 return Outcome(Status.LOST, "stopped by the run")
             seen = self._listing.look(number, begun, HASTE if document else FRESH_SECONDS)
-            if seen is not None and seen.ended:
-                ended = ended or time.monotonic()
+            ended = None if seen is None or not seen.ended else ended or time.monotonic()
+            if seen is not None and ended is not None:
                 if document or time.monotonic() - ended > SHARED_SECONDS:
                     return self._without_outcome(number, seen, place)
             elif seen is not None and seen.state == "PENDING" and seen.reason in _NEVER:

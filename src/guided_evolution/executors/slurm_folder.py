@@ -89,9 +89,10 @@ class JobFolder:
         end = text.rfind(b"\n") + 1
         return [json.loads(line) for line in text[:end].splitlines()], offset + end
 
-    def forget_partials(self) -> None:
-        """Makes room for a second run of the job."""
-        (self.path / node.PARTIAL).unlink(missing_ok=True)
+    def begin_again(self) -> None:
+        """Makes room for what a second run of the job leaves."""
+        for name in (node.PARTIAL, node.OUTCOME):
+            (self.path / name).unlink(missing_ok=True)
 
     def last_lines(self) -> str:
         """The end of Slurm's log."""
