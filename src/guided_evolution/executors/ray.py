@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +33,8 @@ POLL = 0.25
 JOIN_SECONDS = 30.0
 # Clusters that grow on demand take minutes to bring up a node of a kind that they don't have yet.
 GROW_SECONDS = 600.0
+# How long a job waits for an actor to survive its own start while the cluster finds out which nodes are gone.
+SETTLE_SECONDS = 120.0
 # How long a node may take to kill what a stopped job runs, before its actor is killed instead.
 HALT_SECONDS = 25.0
 
@@ -165,31 +168,57 @@ class RayExecutor:
         return Outcome(Status.LOST, f"the Ray node or process that ran it died, twice: {lost}")
 
     def _attempt(self, job: Job, on_partial: Partial | None, again: bool) -> Outcome:
-        short = job.stage in SHORT
-        bench = None
-        if short and not again:
-            with suppress(queue.Empty):
-                bench = self._idle.get_nowait()
-        bench = bench or self._new_bench(job)
+        bench = self._bench(job, again)
+        if bench is None:
+            return Outcome(Status.LOST, "stopped before it began")
         whole = False
         try:
-            if not self._is_placed(bench, job):
-                return Outcome(Status.LOST, "stopped before it began")
             outcome = self._follow(bench, job, on_partial)
-            whole = True
+            whole = not self._stop.is_set()
         finally:
             # The actor of a check holds nothing, and starting one takes longer than most checks.
-            if whole and short:
+            if whole and job.stage in SHORT:
                 self._idle.put(bench)
             else:
                 self._ray.kill(bench)
         return outcome
 
+    def _bench(self, job: Job, fresh: bool) -> Any | None:
+        """An actor that is ready for the job; None when the executor was closed before there was one.
+
+        An actor that dies before the job begins isn't held against the job: a cluster takes some time to see that a
+        node is gone, and goes on sending actors there.
+        """
+        began = time.monotonic()
+        while not self._stop.is_set():
+            bench = None
+            if job.stage in SHORT and not fresh:
+                with suppress(queue.Empty):
+                    bench = self._idle.get_nowait()
+            bench = bench or self._new_bench(job)
+            placed = False
+            try:
+                placed = self._is_placed(bench, job)
+            except self._ray.exceptions.RayActorError as error:
+                if error.actor_init_failed:
+                    need = "every node needs the same version of guided-evolution"
+                    raise RunError(f"a Ray node can't run {job.name}: {_last_line(error)}; {need}") from error
+                if time.monotonic() - began > SETTLE_SECONDS:
+                    raise
+                fresh = True
+                self._stop.wait(1.0)
+            finally:
+                if not placed:
+                    self._ray.kill(bench)
+            if placed:
+                return bench
+        return None
+
     def _new_bench(self, job: Job) -> Any:
         needs: dict[str, Any] = {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": "SPREAD"}
         if job.stage not in SHORT:
             # A limit above what Ray offers of a node's memory must not keep the job from ever running.
-            memory = min(job.memory_mb << 20, int(self._largest("memory")))
+            memory = min(job.memory_mb << 20, int(max(self._memories(job), default=1 << 62)))
             needs |= {"num_cpus": job.threads, "num_gpus": job.gpus, "memory": memory}
         surroundings = {CACHE_VARIABLE: str(cache_folder())}
         if not needs["num_gpus"]:
@@ -198,10 +227,14 @@ class RayExecutor:
         limits = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 4}
         return self._ray.remote(Bench).options(**needs, **limits).remote(surroundings)
 
-    def _largest(self, resource: str) -> float:
-        """The most of a resource that one living node has."""
+    def _memories(self, job: Job) -> list[float]:
+        """The memory that each living node offers to Ray, in bytes, of those with enough CPUs and GPUs for the job."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return max((node.get(resource, 0.0) for node in nodes), default=0.0)
+        return [
+            node.get("memory", 0.0)
+            for node in nodes
+            if node.get("CPU", 0) >= job.threads and node.get("GPU", 0) >= job.gpus
+        ]
 
     def _is_placed(self, bench: Any, job: Job) -> bool:
         """Wait until the actor runs; False when the executor was closed before.
@@ -215,7 +248,7 @@ class RayExecutor:
             if self._stop.is_set():
                 return False
             if time.monotonic() - began > GROW_SECONDS and job.stage not in SHORT:
-                if self._largest("CPU") < job.threads or self._largest("GPU") < job.gpus:
+                if not self._memories(job):
                     what = f"{job.threads} CPUs and {job.gpus:g} GPUs"
                     raise RunError(f"{job.name} needs {what} on one node, and no node of the Ray cluster has them")
                 began = time.monotonic()
@@ -287,10 +320,13 @@ def _connect(ray: Any) -> None:
 
 def _knock(address: str, what: str) -> None:
     """Join and leave in another process: where nothing answers, Ray tries for minutes and then ends its process."""
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit() and "/" not in host:
+            socket.create_connection((host, int(port)), JOIN_SECONDS).close()
         command = [sys.executable, "-c", _KNOCK, address]
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=JOIN_SECONDS, check=True)
-    except subprocess.TimeoutExpired:
+    except (OSError, subprocess.TimeoutExpired):
         raise RunError(f"{what}: nothing answers there") from None
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip().splitlines()
