@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from guided_evolution.evaluation import Job, node
+from guided_evolution.evaluation import Job, node, supervisor
 from guided_evolution.individual import Outcome, Status
 from guided_evolution.problem import Problem
 
@@ -41,6 +44,24 @@ def test_a_node_leaves_partial_results_and_an_outcome(tmp_path: Path) -> None:
     partial = [json.loads(line) for line in (tmp_path / "job" / node.PARTIAL).read_text().splitlines()]
     assert partial == [{"accuracy": 1.0}, {"accuracy": 2.0}]
     assert {path.name for path in (tmp_path / "job").iterdir()} == {node.TASK, node.PARTIAL, node.OUTCOME}
+
+
+def test_a_candidate_that_a_batch_system_ends_with_its_job_has_not_crashed(tmp_path: Path) -> None:
+    problem = tmp_path / "problem"
+    problem.mkdir()
+    (problem / "evaluate.py").write_text("import time\ndef evaluate(program):\n    yield 1\n    time.sleep(60)\n")
+    task(tmp_path / "job", problem)
+    process = subprocess.Popen([sys.executable, "-m", "guided_evolution.evaluation.node", str(tmp_path / "job")])
+    deadline = time.monotonic() + 30
+    while not (partial := tmp_path / "job" / node.PARTIAL).exists() or not partial.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    worker = max(supervisor.tree(process.pid))  # the supervisor's child, started last
+    os.kill(worker, signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    outcome = Outcome.from_json(json.loads((tmp_path / "job" / node.OUTCOME).read_text()))
+    assert (outcome.status, outcome.reason) == (Status.LOST, "stopped by a signal")
 
 
 def test_a_failure_of_our_own_is_named(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def slurm(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SLURM_CONF", str(cluster.configuration))
     yield
     try:
-        until(lambda: not cluster.jobs("pending,running"), "no job is left", 5)
+        until(lambda: not cluster.jobs("pending,running"), "no job is left", 20)
     finally:
         cluster.clear()
 
@@ -250,19 +250,46 @@ def test_what_a_killed_session_left_is_taken_up_or_ended(tmp_path: Path, cluster
     numbers = set(cluster.jobs("running"))
     abandon(first)
     until(lambda: len(cluster.jobs("running")) == 3, "the first has ended while nobody watched")
-    ids = next((tmp_path / "jobs").glob("1-evaluate-*")) / "slurm-ids"
-    ids.unlink()  # killed between Slurm's answer and the note of it
+    for number in (0, 1, 3):  # killed between Slurm's answer and the note of it
+        (next((tmp_path / "jobs").glob(f"{number}-evaluate-*")) / "slurm-ids").unlink()
 
     second = make(tmp_path)
     futures = [second.submit(jobs[number]) for number in (0, 1)]
     changed = second.submit(job(tmp_path, "2-evaluate", SLEEP.format(0)))
     assert all(future.result(30).scores == {"score": 1.0} for future in (*futures, changed))
     until(lambda: len(cluster.jobs("running")) == 1, "the job of the changed task was ended")
-    assert len(set(cluster.jobs()) - numbers - {min(numbers) - 1}) >= 1
     assert max(cluster.jobs()) == max(numbers) + 1, "only the changed job was handed in anew"
     second.close()
     assert not cluster.jobs("running,pending"), "what nobody asked for was ended"
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_other_options_for_sbatch_end_what_was_left(tmp_path: Path, cluster: Cluster) -> None:
+    same = job(tmp_path, "1-evaluate", SLEEP.format(60))
+    first = make(tmp_path)
+    first.submit(same)
+    until(lambda: cluster.jobs("running"), "it runs")
+    (number,) = cluster.jobs("running")
+    abandon(first)
+    second = make(tmp_path, "--comment=other")
+    second.submit(same)
+    until(lambda: number + 1 in cluster.jobs("running"), "it runs anew")
+    assert cluster.jobs()[number] == "CANCELLED"
+    second.close()
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_more_jobs_than_slots(executor: SlurmExecutor, tmp_path: Path, cluster: Cluster) -> None:
+    before, started = max(cluster.jobs(), default=0), time.monotonic()
+    futures = [executor.submit(job(tmp_path, f"{i}-evaluate", f"def score(): return {i}\n")) for i in range(12)]
+    assert time.monotonic() - started < 1
+    most = 0
+    while not all(future.done() for future in futures):
+        most = max(most, len(cluster.jobs("pending,running")))
+        time.sleep(0.1)
+    assert [future.result().scores["score"] for future in futures] == [float(i) for i in range(12)]
+    assert max(cluster.jobs()) == before + 12
+    assert most <= executor.slots + 4, "jobs that have just ended may still be listed"
 
 
 def test_the_same_job_again_in_one_session_runs_again(executor: SlurmExecutor, tmp_path: Path) -> None:
@@ -316,7 +343,8 @@ def facts(run: Path) -> list[object]:
 def test_a_run_on_slurm_gives_what_a_run_at_home_gives(tmp_path: Path) -> None:
     problem = write_tiny_problem(tmp_path / "tiny")
     for executor in ("local", "slurm"):
-        result = ge("run", problem, "--run", tmp_path / executor, "--executor", executor, "--seed", 3)
+        size = ("--seed", 3, "--generations", 1)
+        result = ge("run", problem, "--run", tmp_path / executor, "--executor", executor, *size)
         assert result.returncode == 0, result.stderr
     assert facts(tmp_path / "slurm") == facts(tmp_path / "local")
     fronts = [[each.id for each in Run(tmp_path / executor).front] for executor in ("local", "slurm")]
@@ -377,11 +405,14 @@ def test_a_second_interrupt_cancels_the_jobs(tmp_path: Path, cluster: Cluster) -
     assert not (tmp_path / "run" / "jobs").exists()
 
 
-def test_sbatchs_options_come_from_the_command_line(tmp_path: Path) -> None:
+def test_a_run_that_sbatch_refused_goes_on_with_other_options(tmp_path: Path) -> None:
     problem = write_tiny_problem(tmp_path / "tiny")
-    result = ge("run", problem, "--run", tmp_path / "run", "--executor", "slurm", "--sbatch", "--partition=nope")
+    options = ("--executor", "slurm", "--sbatch", "--partition=nope", "--population", 2)
+    result = ge("run", problem, "--run", tmp_path / "run", *options)
     assert result.returncode == 1
     assert "Invalid partition name specified" in result.stderr
+    result = ge("resume", tmp_path / "run", "--generations", 1, "--sbatch", "--partition=short --time=5")
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_doctor_names_slurm(cluster: Cluster) -> None:

@@ -42,6 +42,7 @@ CANCEL_SECONDS = 60.0
 HASTE = 1.0
 
 _HERE = "here"
+_ENDED = 0
 _AGAIN = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "GONE"})
 _TIME = frozenset({"TIMEOUT", "DEADLINE"})
 _NEVER = frozenset({"BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionTimeLimit"})
@@ -104,7 +105,8 @@ class SlurmExecutor:
         with self._lock:
             left, self._left = self._left, set()
         for name in left:
-            self._discard(JobFolder(self._folder / name))
+            if not self._discard(JobFolder(self._folder / name)):
+                break
         self._tidy(0.0)
         with suppress(OSError):
             (self._folder / _HERE).rmdir()
@@ -169,34 +171,37 @@ class SlurmExecutor:
         """Hands the job in where nobody did, and follows it; once more where Slurm lost it."""
         while True:
             if number is None:
+                place.begin_again()
                 number = self._hand_in(job, place)
             if number is None:
                 return Outcome(Status.LOST, "stopped before it began")
             outcome = self._follow(number, place, on_partial)
             if outcome is not None:
                 return outcome
-            place.begin_again()
             number = None
 
     def _taken_up(self, place: JobFolder) -> int | None:
         """The Slurm job that an earlier session handed in, also when it was killed before it noted the number."""
         numbers = place.numbers()
+        if not numbers and place.outcome().get("status", Status.LOST) != Status.LOST:
+            return _ENDED  # it has done what it was for, and nobody will ask Slurm for it
         return numbers[-1] if numbers else self._find(place)
 
     def _find(self, place: JobFolder) -> int | None:
+        """The living Slurm job of a folder that noted none; None when there is none, or the run was stopped."""
         while not self._stop.is_set():
             with suppress(NoAnswerError):
-                jobs, known = self._slurm.jobs().items(), place.numbers()
-                living = [
-                    number
-                    for number, seen in jobs
-                    if seen.folder == str(place.path) and not seen.ended and number not in known
-                ]
-                for number in living:
-                    place.add_number(number)
-                return max(living, default=None)
+                living = self._living(place)
+                if living is not None:
+                    place.add_number(living)
+                return living
             self._stop.wait(FRESH_SECONDS)
         return None
+
+    def _living(self, place: JobFolder) -> int | None:
+        jobs, known = self._slurm.jobs(), place.numbers()
+        ours = [number for number, seen in jobs.items() if seen.folder == str(place.path) and not seen.ended]
+        return max((number for number in ours if number not in known), default=None)
 
     def _hand_in(self, job: Job, place: JobFolder) -> int | None:
         """The number of a new Slurm job; None when the run was stopped before it had one."""
@@ -270,8 +275,13 @@ class SlurmExecutor:
         self._unanswered.add(place.path.name)  # its folder is the only way to find it again
         return False
 
-    def _discard(self, place: JobFolder) -> None:
-        """Ends what an earlier session left running and nobody asked for, and removes its folder."""
-        numbers = place.numbers()
-        if not numbers or self._cancel(numbers[-1], place):
-            shutil.rmtree(place.path, ignore_errors=True)
+    def _discard(self, place: JobFolder) -> bool:
+        """Ends what an earlier session left and nobody asked for; False when Slurm doesn't answer."""
+        try:
+            number = place.numbers()[-1] if place.numbers() else self._living(place)
+        except NoAnswerError:
+            return False
+        if number is not None and not self._cancel(number, place):
+            return False
+        shutil.rmtree(place.path, ignore_errors=True)
+        return True

@@ -125,9 +125,10 @@ class Slurm:
             raise RunError(f"sbatch gave no job number for {job.name} but {said!r}") from None
 
     def _wanted(self, job: Job, folder: Path, log: Path) -> list[str]:
+        pattern = str(log).replace("%", "%%")  # sbatch reads %j and others in it
         minutes = math.ceil((job.seconds + MARGIN_SECONDS) / 60)
         wanted = [
-            *(f"--job-name=ge-{job.name}", f"--chdir={folder}", f"--output={log}", "--open-mode=append"),
+            *(f"--job-name=ge-{job.name}", f"--chdir={folder}", f"--output={pattern}", "--open-mode=append"),
             # A program that takes its node down must not be given another, and another.
             *("--no-requeue", "--nodes=1", "--ntasks=1", f"--cpus-per-task={job.threads}", f"--time={minutes}"),
         ]
