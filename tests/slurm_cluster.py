@@ -138,9 +138,11 @@ def cluster() -> Iterator[Cluster]:
     finally:
         with contextlib.suppress(AssertionError, subprocess.SubprocessError):
             made.clear()
+        daemons = []
         for name in ("slurmd", "slurmctld", "munged"):
             with contextlib.suppress(OSError, ValueError):
-                _end(int((folder / f"{name}.pid").read_text()))
+                daemons.append(int((folder / f"{name}.pid").read_text()))
+        _end(*daemons)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -184,13 +186,15 @@ def _start(folder: Path, *command: str) -> None:
     assert ran.returncode == 0, f"{' '.join(command)}: {ran.stderr}"
 
 
-def _end(pid: int) -> None:
-    os.kill(pid, signal.SIGTERM)
+def _end(*daemons: int) -> None:
+    """Ends daemons and waits until they are gone, however long one takes to say goodbye."""
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
+    for pid in daemons:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    while left := [pid for pid in daemons if Path(f"/proc/{pid}").exists()]:
+        if time.monotonic() > deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
-    os.kill(pid, signal.SIGKILL)
