@@ -87,6 +87,13 @@ def until(happened: Callable[[], object], what: str, seconds: float = 30.0) -> N
         time.sleep(0.1)
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asks Slurm every second, and believes it at once that a job left no file."""
+    monkeypatch.setattr(slurm_executor, "FRESH_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_executor, "SHARED_SECONDS", 1.0)
+
+
 class TestConformance(ExecutorConformance):
     @pytest.fixture
     def executor(self, tmp_path: Path) -> Iterator[SlurmExecutor]:
@@ -187,6 +194,7 @@ def test_what_slurm_ends_has_the_name_of_what_ended_it(tmp_path: Path, cluster: 
     executor.close()
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_job_whose_node_failed_runs_once_more(executor: SlurmExecutor, tmp_path: Path, cluster: Cluster) -> None:
     mark = tmp_path / "jobs"
     future = executor.submit(job(tmp_path, "1-evaluate", SLEEP.format(3)))
@@ -198,6 +206,7 @@ def test_a_job_whose_node_failed_runs_once_more(executor: SlurmExecutor, tmp_pat
     assert max(cluster.jobs()) == number + 1
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_controller_of_slurm_that_is_away_is_waited_for(
     executor: SlurmExecutor, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -214,6 +223,7 @@ def test_a_controller_of_slurm_that_is_away_is_waited_for(
     assert second.result(60).ok
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -300,11 +310,11 @@ def test_the_same_job_again_in_one_session_runs_again(executor: SlurmExecutor, t
     assert len(set(scores)) == 4
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_job_that_cannot_begin_says_why(
     executor: SlurmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
-    monkeypatch.setattr(slurm_executor, "SHARED_SECONDS", 1.0)
     outcome = executor.submit(job(tmp_path, "1-evaluate", SLEEP.format(0))).result(30)
     assert outcome.status is Status.LOST
     assert "ended as FAILED: " in outcome.reason
