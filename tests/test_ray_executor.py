@@ -125,15 +125,19 @@ def test_jobs_of_a_node_that_dies_run_again_elsewhere(cluster: Any, tmp_path: Pa
     CASES.until(lambda: CASES.alive(f"work-of-{tmp_path}") == 0, "the dead node's processes are gone")
 
 
-def actors() -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_bytes().startswith(b"ray::Bench.perform"):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
+def actor_of(mark: str) -> int:
+    """The process of Ray's above the one with this mark."""
+    (pid,) = [int(each.parent.name) for each in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in text(each)]
+    while not text(Path(f"/proc/{pid}/cmdline")).startswith(b"ray::Bench"):
+        pid = int(text(Path(f"/proc/{pid}/status")).split(b"PPid:")[1].split()[0])
+    return pid
+
+
+def text(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_job_that_is_lost_twice_is_lost(executor: RayExecutor, tmp_path: Path) -> None:
@@ -142,8 +146,7 @@ def test_a_job_that_is_lost_twice_is_lost(executor: RayExecutor, tmp_path: Path)
         CASES.until(partial(lambda count: began(tmp_path, 1) == count, times), "it runs")
         CASES.until(lambda: CASES.alive(f"work-of-{tmp_path}") == 1, "only this one runs")
         assert not future.done()
-        (actor,) = actors()
-        os.kill(actor, signal.SIGKILL)
+        os.kill(actor_of(f"work-of-{tmp_path}"), signal.SIGKILL)
     outcome = future.result(timeout=30)
     assert outcome.status is Status.LOST
     assert "died, twice" in outcome.reason

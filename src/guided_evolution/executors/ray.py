@@ -329,5 +329,7 @@ def _knock(address: str, what: str) -> None:
     except (OSError, subprocess.TimeoutExpired):
         raise RunError(f"{what}: nothing answers there") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise RunError(f"{what}: {said[-1] if said else 'no reason given'}") from None
+        said = error.stderr.decode("utf-8", "replace").strip()
+        if "InvalidAuthToken" in said:
+            said = "it asks for its token: set RAY_AUTH_MODE=token, with its file ~/.ray/auth_token here too"
+        raise RunError(f"{what}: {said.splitlines()[-1] if said else 'no reason given'}") from None
