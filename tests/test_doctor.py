@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib import metadata
+
 import pytest
 
 from guided_evolution.doctor import findings
@@ -13,3 +15,17 @@ def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "sk-very-secret" not in repr(found)
     assert found["cores"] == cores()
     assert "no jail" in found["sandbox"]
+
+
+def test_ray_is_listed_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    assert f"ray {ray.__version__}" in findings()["executors"]
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "ray":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert "ray" not in " ".join(findings()["executors"])

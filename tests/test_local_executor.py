@@ -78,18 +78,6 @@ def test_ten_jobs_on_two_workers_all_return_their_own_result(executor: LocalExec
     assert most == 2
 
 
-def test_jobs_of_one_name_do_not_meet(executor: LocalExecutor, tmp_path: Path) -> None:
-    futures = [executor.submit(job(tmp_path, "same", f"def score(): return {i}\n")) for i in (1, 2)]
-    assert [future.result().scores["accuracy"] for future in futures] == [1.0, 2.0]
-
-
-def test_a_check_does_not_wait_behind_long_evaluations(executor: LocalExecutor, tmp_path: Path) -> None:
-    long = [executor.submit(job(tmp_path, f"{i}-evaluate", SLEEP)) for i in range(4)]
-    outcome = executor.submit(job(tmp_path, "9-check", "", stage="check")).result(timeout=15)
-    assert outcome.ok
-    assert not any(future.done() for future in long)
-
-
 def test_closing_stops_what_runs_and_gives_up_what_waits(executor: LocalExecutor, tmp_path: Path) -> None:
     futures = [executor.submit(job(tmp_path, f"{i}-evaluate", SLEEP)) for i in range(4)]
     while len(processes_of(tmp_path)) < 4:
@@ -104,23 +92,6 @@ def test_closing_stops_what_runs_and_gives_up_what_waits(executor: LocalExecutor
         *("stopped before it began", "stopped before it began"),
         *("stopped by the run", "stopped by the run"),
     ]
-
-
-def test_a_closed_executor_says_so(executor: LocalExecutor, tmp_path: Path) -> None:
-    executor.close()
-    executor.close()
-    with pytest.raises(RunError, match="closed"):
-        executor.submit(job(tmp_path, "1-evaluate", SLEEP))
-
-
-def test_partial_results_arrive_while_the_job_runs(executor: LocalExecutor, tmp_path: Path) -> None:
-    source = "import time\ndef score():\n    yield {'accuracy': 1}\n    time.sleep(0.5)\n    yield {'accuracy': 2}\n"
-    seen: list[tuple[float, bool]] = []
-    future = executor.submit(
-        job(tmp_path, "1-evaluate", source), lambda scores: seen.append((scores["accuracy"], future.done()))
-    )
-    assert future.result().scores == {"accuracy": 2.0}
-    assert seen == [(1.0, False), (2.0, False)]
 
 
 def test_our_own_failure_is_the_futures_exception(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib import metadata, util
 from typing import Any
 
+from guided_evolution.executors import slurm_commands
 from guided_evolution.llm import models
 from guided_evolution.llm.spec import keys_found
 from guided_evolution.locations import cache_folder, data_folder
@@ -25,10 +27,20 @@ def findings() -> dict[str, Any]:
         "local models": [model.name for model in models.MODELS if models.find(model.name)],
         "keys found": [name for name, found in keys_found().items() if found],
         "sandbox": "process (own session, limits, clean environment; no jail)",
-        "executors": ["local"],
+        "executors": _executors(),
         "data": str(data_folder() or "GUIDED_EVOLUTION_DATA is not set"),
         "cache": str(cache_folder()),
     }
+
+
+def _executors() -> list[str]:
+    found = ["local"]
+    # Asked of its metadata: importing Ray takes seconds.
+    with suppress(metadata.PackageNotFoundError):
+        found.append(f"ray {metadata.version('ray')}")
+    if slurm := slurm_commands.version():
+        found.append(f"slurm {slurm}")
+    return found
 
 
 def _gpus() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.errors import ProblemError, RunError
+from guided_evolution.executors import Executor
 from guided_evolution.executors.local import LocalExecutor
+from guided_evolution.executors.opening import open_executor
 from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.llm import LLM
 from guided_evolution.llm.spec import open_llm
@@ -22,13 +25,15 @@ from guided_evolution.session import cores, locked, prepare, resolved, run_async
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
+TEST_JOBS = "test-jobs"
+
 
 class Errand:
     """An executor, a scorer and a record for a few jobs outside a run."""
 
-    def __init__(self, problem: Problem, settings: Settings, folder: Path, store: Store) -> None:
+    def __init__(self, problem: Problem, settings: Settings, executor: Executor, store: Store) -> None:
         self.problem, self.settings, self.store = problem, resolved(settings), store
-        self.executor = LocalExecutor(1, folder)
+        self.executor = executor
         self.scorer = Scorer(problem, self.settings, store, self.executor, lambda event: None)
 
     async def run(self, name: str, stage: str, individual: Individual) -> Outcome:
@@ -62,13 +67,22 @@ def test(
         if individual.status is Status.REJECTED:
             raise RunError(f"{folder}: individual {individual.id} was rejected: it has no program of its own.")
     store = Store.open(folder, write=True)
-    errand = Errand(problem, settings, folder / "jobs", store)
     try:
-        with locked(folder):
+        with locked(folder), contextlib.closing(_for_tests(settings, folder, store, wanted, again)) as executor:
+            errand = Errand(problem, settings, executor, store)
             return run_async(lambda: _test(errand, wanted, on_outcome, again=again))
     finally:
-        errand.executor.close()
+        with contextlib.suppress(OSError):
+            (folder / TEST_JOBS).rmdir()
         store.close()
+
+
+def _for_tests(settings: Settings, folder: Path, store: Store, wanted: Sequence[Individual], again: bool) -> Executor:
+    """The run's executor, with a folder of its own: what a killed run left in its own is for `ge resume`."""
+    recorded = {} if again else store.outcomes("test")
+    if all(each.id in recorded for each in wanted):
+        return LocalExecutor(1, folder / TEST_JOBS)  # results are read without a cluster
+    return open_executor(resolved(settings), folder / TEST_JOBS)
 
 
 async def _test(
@@ -104,7 +118,7 @@ def check(
     Book(problem.prompts).check()
     tell("blocks", [(block.name, block.file, block.line) for block in genome.blocks])
     store = Store.create(folder)
-    errand = Errand(problem, settings, folder / "jobs", store)
+    errand = Errand(problem, settings, LocalExecutor(1, folder / "jobs"), store)
     try:
         run_async(lambda: _check(errand, llm or open_llm(settings.llm, threads=cores()), tell))
     finally:

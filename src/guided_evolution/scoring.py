@@ -61,6 +61,7 @@ class Scorer:
             memory_mb=limits.memory_mb,
             threads=self.threads,
             seed=self._settings.seed,
+            gpus=0 if quick else limits.gpus,
             device="cuda" if limits.gpus and not quick else "cpu",
             data=data_folder(),
             network=limits.network,

@@ -23,7 +23,7 @@ from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
 from guided_evolution.evolution import INTERRUPTED, Evolution
 from guided_evolution.executors import Executor
-from guided_evolution.executors.opening import open_executor
+from guided_evolution.executors.opening import check_executor, open_executor
 from guided_evolution.llm import LLM
 from guided_evolution.llm.spec import open_llm
 from guided_evolution.locations import data_folder
@@ -76,6 +76,7 @@ def start(
     problem.genome()
     Book(problem.prompts).check()
     settings = resolved(settings)
+    check_executor(settings)
     llm = llm or open_llm(settings.llm, threads=cores())  # a missing key must leave no run behind
     store = Store.create(
         folder,
@@ -105,6 +106,7 @@ def resume(
     settings = resolved(Settings().with_changes(run.settings, str(folder)))
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
+    check_executor(settings)
     llm = llm or open_llm(settings.llm, threads=cores())
     store = Store.open(folder, write=True)
     return _go(problem, settings, store, listeners, llm)

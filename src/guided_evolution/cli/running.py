@@ -89,6 +89,7 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
 @click.option("--generations", type=int, help="Go on to this many generations.")
 @click.option("--llm", help="Go on with this model.")
 @click.option("--workers", type=int, help="Evaluations at the same time.")
+@click.option("--sbatch", help="Go on with these options for sbatch.")
 @click.option("--max-evaluations", type=int, help="A new cap on evaluations.")
 @click.option("--max-tokens", type=int, help="A new cap on model tokens.")
 @click.option("--max-usd", type=float, help="A new cap on money.")

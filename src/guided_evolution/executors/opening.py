@@ -8,6 +8,19 @@ from guided_evolution.executors import Executor
 from guided_evolution.settings import Settings
 
 
+def check_executor(settings: Settings) -> None:
+    """Looks whether the executor could be opened, before there is a folder to open it on.
+
+    Raises:
+        UsageError: When what it needs isn't here.
+        RunError: When the cluster can't be reached.
+    """
+    if settings.executor == "slurm":
+        from guided_evolution.executors.slurm_commands import Slurm
+
+        Slurm(settings.sbatch).require()
+
+
 def open_executor(settings: Settings, folder: Path) -> Executor:
     """The executor that the settings name.
 

@@ -1,4 +1,4 @@
-"""For tests of this package and of extensions: a tiny problem, a scripted model, a listener that remembers.
+"""For tests of this package and of extensions: a tiny problem, a scripted model, a listener, and conformance cases.
 
 The tiny problem has three blocks and no dependencies; one evaluation takes some tens of milliseconds. The scripted
 model is a fake, named as such: it changes one number of the block it is shown.
@@ -11,6 +11,15 @@ import re
 from pathlib import Path
 
 from guided_evolution.events import Event
+from guided_evolution.testing.executors import SECRET_NAME, ExecutorConformance
+
+__all__ = [
+    "SECRET_NAME",
+    "ExecutorConformance",
+    "Recorder",
+    "scripted_reply",
+    "write_tiny_problem",
+]
 
 TINY_SEED = '''\
 """Three numbers that should come close to 7, 11 and 13."""
