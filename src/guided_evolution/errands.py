@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,14 +62,10 @@ def test(
     for individual in wanted:
         if individual.status is Status.REJECTED:
             raise RunError(f"{folder}: individual {individual.id} was rejected: it has no program of its own.")
-    store = Store.open(folder, write=True)
-    errand = Errand(problem, settings, folder / "jobs", store)
-    try:
-        with locked(folder):
+    with locked(folder), contextlib.closing(Store.open(folder, write=True)) as store:
+        errand = Errand(problem, settings, folder / "jobs", store)
+        with contextlib.closing(errand.executor):
             return run_async(lambda: _test(errand, wanted, on_outcome, again=again))
-    finally:
-        errand.executor.close()
-        store.close()
 
 
 async def _test(

@@ -77,14 +77,13 @@ def start(
     Book(problem.prompts).check()
     settings = resolved(settings)
     llm = llm or open_llm(settings.llm, threads=cores())  # a missing key must leave no run behind
-    store = Store.create(
-        folder,
-        problem=problem_to_json(problem),
-        settings=settings.to_json(),
-        versions={"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()},
-        status="running",
-    )
-    return _go(problem, settings, store, listeners, llm)
+    versions = {"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()}
+
+    def create() -> Store:
+        kept = {"problem": problem_to_json(problem), "settings": settings.to_json()}
+        return Store.create(folder, **kept, versions=versions, status="running")
+
+    return _go(problem, settings, folder, create, listeners, llm)
 
 
 def resume(
@@ -106,33 +105,35 @@ def resume(
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
     llm = llm or open_llm(settings.llm, threads=cores())
-    store = Store.open(folder, write=True)
-    return _go(problem, settings, store, listeners, llm)
+    return _go(problem, settings, folder, lambda: Store.open(folder, write=True), listeners, llm)
 
 
-def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[Listener], llm: LLM) -> Run:
-    folder = store.path.parent
+def _go(
+    problem: Problem,
+    settings: Settings,
+    folder: Path,
+    opened: Callable[[], Store],
+    listeners: Iterable[Listener],
+    llm: LLM,
+) -> Run:
     listeners = tuple(listeners)
-    try:
-        with locked(folder):
-            store.put_meta(status="running", stop_reason="", settings=settings.to_json())
-            note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
-            for listener in listeners:
-                listener.on(note)
-            try:
-                run_async(lambda: _evolve(problem, settings, store, listeners, llm))
-            except ModelError as error:
-                store.put_meta(status="failed", stop_reason=str(error))
-                hint = f"{str(error).strip()} Nothing is lost: `ge resume {folder}` goes on."
-                raise ModelError(hint, permanent=error.permanent) from error
-            except GuidedEvolutionError as error:
-                store.put_meta(status="failed", stop_reason=str(error))
-                raise
-            except (KeyboardInterrupt, asyncio.CancelledError):
-                store.put_meta(status=INTERRUPTED, stop_reason=INTERRUPTED)
-                raise KeyboardInterrupt from None
-    finally:
-        store.close()
+    with locked(folder), contextlib.closing(opened()) as store:
+        store.put_meta(status="running", stop_reason="", settings=settings.to_json())
+        note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
+        for listener in listeners:
+            listener.on(note)
+        try:
+            run_async(lambda: _evolve(problem, settings, store, listeners, llm))
+        except ModelError as error:
+            store.put_meta(status="failed", stop_reason=str(error))
+            hint = f"{str(error).strip()} Nothing is lost: `ge resume {folder}` goes on."
+            raise ModelError(hint, permanent=error.permanent) from error
+        except GuidedEvolutionError as error:
+            store.put_meta(status="failed", stop_reason=str(error))
+            raise
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            store.put_meta(status=INTERRUPTED, stop_reason=INTERRUPTED)
+            raise KeyboardInterrupt from None
     return Run(folder)
 
 
@@ -178,12 +179,25 @@ def _interruptible(evolution: Evolution) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the run for this process alone; the lock goes with the process, however it ends."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{folder}: another process is working on this run.") from None
+    """Holds the run for this process alone; the lock goes with the process, however it ends.
+
+    Raises:
+        RunError: When another process holds it, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise RunError(f"{folder} can't be written: {error.strerror}. A run needs a folder that can be.") from None
+    with file:
+        for again in (True, True, True, False):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not again:
+                    raise RunError(f"{folder}: another process is working on this run.") from None
+                time.sleep(0.05)  # a reader that asks whether the run goes holds the lock for a moment
         yield
 
 
