@@ -118,7 +118,8 @@ class Store:
                 yield self._db
         except sqlite3.Error as error:
             raise RunError(
-                f"{self.path}: can't write: {error}. Nothing before this was lost; `ge resume` goes on."
+                f"{self.path}: can't write: {error}. Nothing before this was lost: "
+                f"once it can be written, `ge resume {self.path.parent}` goes on."
             ) from None
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
