@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,18 +45,41 @@ class Run:
             raise RunError(f"{self.folder}: the run was ended before it began; remove the folder.")
         return problem_from_json(kept)
 
+    @property
+    def problem_digest(self) -> str:
+        """The digest of the problem by which the run scores; see `Problem.digest`."""
+        return str(self._store.meta("problem")["digest"])
+
     def require_unchanged_problem(self) -> None:
         """Makes sure that scores of now would compare with this run's.
 
         Raises:
             ProblemError: When the problem's seed, evaluator or limits changed since the run began, or it is gone.
         """
-        folder, digest = self.problem.folder, self._store.meta("problem")["digest"]
-        if Problem.load(folder).digest != digest:
+        folder = self.problem.folder
+        if Problem.load(folder).digest != self.problem_digest:
             raise ProblemError(
-                f"{folder} changed since this run began, so its scores would not compare. "
-                "Undo the change, or begin a new run."
+                f"{folder} changed since this run began, so its scores would not compare. Undo the change, begin a "
+                f"new run, or keep the scores as they are: `ge resume {self.folder} --accept-changes`."
             )
+
+    def changed_problem(self) -> Problem:
+        """The problem as its folder holds it now; the seed program stays the one that this run began with.
+
+        Raises:
+            ProblemError: When its objectives are others, so that old and new scores have nothing in common.
+        """
+        old, new = self.problem, Problem.load(self.problem.folder)
+        goals = [[(each.name, each.goal) for each in problem.objectives] for problem in (old, new)]
+        if goals[0] != goals[1]:
+            raise ProblemError(f"{new.folder} has other objectives than when this run began: begin a new run.")
+        return replace(new, files=old.files)
+
+    @property
+    def problem_changes(self) -> list[dict[str, Any]]:
+        """Each change of the problem that was accepted: when, at how many individuals, and the digests around it."""
+        changes: list[dict[str, Any]] = self._store.meta("problem_changes", [])
+        return changes
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -210,6 +235,19 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
         "evaluator": problem.evaluator,
         "digest": problem.digest,
     }
+
+
+def accept_changes(store: Store, problem: Problem) -> None:
+    """Writes down that a run goes on with a changed problem; the scores it has stay as they are."""
+    old, digest = store.meta("problem"), Problem.load(problem.folder).digest
+    change = {
+        "accepted": time.time(),
+        "individuals": len(store.outcomes("evaluate")),
+        "before": old["digest"],
+        "after": digest,
+    }
+    changes = [*store.meta("problem_changes", []), change]
+    store.put_meta(problem={**problem_to_json(problem), "digest": digest}, problem_changes=changes)
 
 
 def problem_from_json(document: Mapping[str, Any]) -> Problem:

@@ -29,7 +29,7 @@ from guided_evolution.llm.spec import open_llm
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
-from guided_evolution.run import LOCK, Run, problem_to_json
+from guided_evolution.run import LOCK, Run, accept_changes, problem_to_json
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
@@ -87,25 +87,43 @@ def start(
 
 
 def resume(
-    folder: Path, listeners: Iterable[Listener] = (), changes: Mapping[str, Any] | None = None, llm: LLM | None = None
+    folder: Path,
+    listeners: Iterable[Listener] = (),
+    changes: Mapping[str, Any] | None = None,
+    llm: LLM | None = None,
+    *,
+    accept_problem: bool = False,
 ) -> Run:
     """Goes on with a run that was stopped in whatever way; what is recorded is not done again.
 
     Args:
         changes: Settings to replace, e.g. a larger budget or another number of workers.
+        accept_problem: Whether to go on when the problem changed since the run began. The seed and the scores
+            stay, what is scored from now on is scored by the changed problem, and the record says so.
 
     Raises:
         RunError: When there is no run, or another process is working on it.
-        ProblemError: When the problem's seed, evaluator or limits changed since it began.
+        ProblemError: When the problem's seed, evaluator or limits changed since it began; its objectives never may.
     """
     run = Run(folder)
-    run.require_unchanged_problem()
     problem = run.problem
+    changed = accept_problem and Problem.load(problem.folder).digest != run.problem_digest
+    if changed:
+        problem = run.changed_problem()
+    else:
+        run.require_unchanged_problem()
     settings = resolved(Settings().with_changes(run.settings, str(folder)))
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
     llm = llm or open_llm(settings.llm, threads=cores())
-    return _go(problem, settings, folder, lambda: Store.open(folder, write=True), listeners, llm)
+
+    def opened() -> Store:
+        store = Store.open(folder, write=True)
+        if changed:
+            accept_changes(store, problem)
+        return store
+
+    return _go(problem, settings, folder, opened, listeners, llm)
 
 
 def _go(

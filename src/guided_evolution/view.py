@@ -23,6 +23,7 @@ def run_document(run: Run) -> dict[str, Any]:
         **_head(run),
         "seed": 0,
         "settings": dict(run.settings),
+        "problem_changes": run.problem_changes,
         "spending": dict(run.spending),
         "operators": operator_counts(run),
         "failures": dict(Counter(each.status.value for each in run.individuals if not each.ok)),
@@ -68,6 +69,7 @@ def individual_document(individual: Individual) -> dict[str, Any]:
         "twin": individual.twin,
         "digest": individual.genome.digest,
         "seconds": outcome.seconds if outcome else None,
+        "taken_from": outcome.taken_from if outcome else "",
     }
 
 

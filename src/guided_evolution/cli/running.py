@@ -89,8 +89,9 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
 @click.option("--max-tokens", type=int, help="A new cap on model tokens.")
 @click.option("--max-usd", type=float, help="A new cap on money.")
 @click.option("--max-hours", type=float, help="A new cap on hours.")
+@click.option("--accept-changes", is_flag=True, help="Go on although the problem changed; old scores stay.")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def resume(folder: Path, as_json: bool, **changes: Any) -> None:
+def resume(folder: Path, accept_changes: bool, as_json: bool, **changes: Any) -> None:
     """Go on with RUN after any kind of stop."""
     from guided_evolution import session
     from guided_evolution.run import open_run
@@ -100,7 +101,9 @@ def resume(folder: Path, as_json: bool, **changes: Any) -> None:
     settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
     fetch_if_local(settings.llm)
     with progress_for(kept.problem, settings) as progress:
-        finished = _resumable(folder, lambda: session.resume(folder, [progress], changes))
+        finished = _resumable(
+            folder, lambda: session.resume(folder, [progress], changes, accept_problem=accept_changes)
+        )
     _report(finished, as_json)
 
 
