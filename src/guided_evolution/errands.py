@@ -14,12 +14,11 @@ from guided_evolution.errors import ProblemError, RunError
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.llm import LLM
-from guided_evolution.llm.spec import open_llm
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
 from guided_evolution.run import Run
 from guided_evolution.scoring import Scorer
-from guided_evolution.session import cores, locked, prepare, resolved, run_async
+from guided_evolution.session import locked, open_model, prepare, resolved, run_async
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
@@ -103,7 +102,7 @@ def check(
     store = Store.create(folder)
     errand = Errand(problem, settings, folder / "jobs", store)
     try:
-        run_async(lambda: _check(errand, llm or open_llm(settings.llm, threads=cores()), tell))
+        run_async(lambda: _check(errand, llm or open_model(settings), tell))
     finally:
         errand.executor.close()
         store.close()

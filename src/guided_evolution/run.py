@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from guided_evolution import population
 from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
+from guided_evolution.llm.recorded import RecordedLLM
 from guided_evolution.problem import Constraint, Limits, Objective, Problem
 from guided_evolution.store import FILE, Store
 
 LOCK = "lock"
+_WARM = 0.4  # the largest temperature of the paper, which others than small models are asked at
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -201,6 +203,23 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path)
     return Run(path.parent if path.name == FILE else path)
+
+
+def recorded_model(path: str | Path) -> RecordedLLM:
+    """A run's recorded replies as a model: `--llm replay:RUN`.
+
+    Raises:
+        RunError: When there is no run, or its record can't be read.
+    """
+    store = Store.open(path)
+    recorded = store.recorded()
+    small = store.meta("small")
+    store.close()
+    if small is None:  # a record of the first schema doesn't say, but only small models are asked for these
+        small = any(each.exchange.purpose in ("distil", "apply") for each in recorded) or any(
+            (each.exchange.temperature or 0) > _WARM for each in recorded
+        )
+    return RecordedLLM(f"replay:{path}", recorded, small=small)
 
 
 def is_locked(folder: Path) -> bool:

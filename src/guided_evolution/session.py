@@ -29,7 +29,7 @@ from guided_evolution.llm.spec import open_llm
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
-from guided_evolution.run import LOCK, Run, accept_changes, problem_to_json
+from guided_evolution.run import LOCK, Run, accept_changes, problem_to_json, recorded_model
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
@@ -50,6 +50,16 @@ def default_folder(problem: Problem, runs: Path) -> Path:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_model(settings: Settings) -> LLM:
+    """The model that the settings name.
+
+    Raises:
+        UsageError: As `open_llm`.
+        RunError: When a recorded run is named that can't be read.
+    """
+    return open_llm(settings.llm, threads=cores(), recorded=recorded_model)
 
 
 def resolved(settings: Settings) -> Settings:
@@ -76,7 +86,7 @@ def start(
     problem.genome()
     Book(problem.prompts).check()
     settings = resolved(settings)
-    llm = llm or open_llm(settings.llm, threads=cores())  # a missing key must leave no run behind
+    llm = llm or open_model(settings)  # a missing key must leave no run behind
     versions = {"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()}
 
     def create() -> Store:
@@ -115,7 +125,7 @@ def resume(
     settings = resolved(Settings().with_changes(run.settings, str(folder)))
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
-    llm = llm or open_llm(settings.llm, threads=cores())
+    llm = llm or open_model(settings)
 
     def opened() -> Store:
         store = Store.open(folder, write=True)
@@ -136,7 +146,7 @@ def _go(
 ) -> Run:
     listeners = tuple(listeners)
     with locked(folder), contextlib.closing(opened()) as store:
-        store.put_meta(status="running", stop_reason="", settings=settings.to_json())
+        store.put_meta(status="running", stop_reason="", settings=settings.to_json(), small=llm.small)
         note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
         for listener in listeners:
             listener.on(note)

@@ -22,6 +22,7 @@ from typing import Any
 from guided_evolution.errors import RunError
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.llm.recorded import Recorded
 from guided_evolution.migrations import SCHEMA, migrate
 
 FILE = "run.sqlite"
@@ -281,6 +282,11 @@ class Store:
         query = "SELECT * FROM exchanges WHERE individual = ? AND turn = ?"
         row = self._row(query, number, turn)
         return None if row is None else Asked(_exchange(row), bool(row["cut"]))
+
+    def recorded(self) -> list[Recorded]:
+        """Every exchange of the run, lessons included, in the order of individuals and turns."""
+        rows = self._rows("SELECT * FROM exchanges ORDER BY individual, turn")
+        return [Recorded(row["individual"], row["turn"], _exchange(row), bool(row["cut"])) for row in rows]
 
     def exchanges(self, number: int) -> tuple[Exchange, ...]:
         """An individual's own exchanges in order."""

@@ -23,7 +23,7 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--llm",
         {
             "help": "The model: local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
-            "http://host:port/v1#MODEL or scripted:FILE.py.  [default: local]"
+            "http://host:port/v1#MODEL, scripted:FILE.py or replay:RUN.  [default: local]"
         },
     ),
     ("--population", {"type": int, "help": "Survivors and children of a generation.  [default: 8]"}),

@@ -19,6 +19,7 @@ class Request:
         top_p: Nucleus mass, 0 to 1; None leaves it to the model.
         max_tokens: Largest number of reply tokens.
         seed: Sampling seed for models that take one.
+        individual: The child it is asked for, or the teacher of a lesson; None outside of a run.
     """
 
     purpose: str
@@ -28,6 +29,7 @@ class Request:
     top_p: float | None = None
     max_tokens: int = 1000
     seed: int | None = None
+    individual: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
