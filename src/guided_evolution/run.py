@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from guided_evolution import population
 from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
-from guided_evolution.llm.recorded import RecordedLLM
+from guided_evolution.llm.recorded import Recorded, RecordedLLM
 from guided_evolution.problem import Constraint, Limits, Objective, Problem
 from guided_evolution.store import FILE, Store
 
@@ -76,6 +76,21 @@ class Run:
         if goals[0] != goals[1]:
             raise ProblemError(f"{new.folder} has other objectives than when this run began: begin a new run.")
         return replace(new, files=old.files)
+
+    @property
+    def replay_of(self) -> str:
+        """The run whose replies this one was made from again; empty for any other."""
+        return str(self._store.meta("replay_of", ""))
+
+    @property
+    def plans(self) -> Mapping[str, Any]:
+        """How many children each generation was to have; see `Store.plans`."""
+        return self._store.plans()
+
+    @cached_property
+    def recorded(self) -> list[Recorded]:
+        """Every question with its answer, lessons included."""
+        return self._store.recorded()
 
     @property
     def problem_changes(self) -> list[dict[str, Any]]:

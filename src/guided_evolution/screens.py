@@ -20,6 +20,8 @@ def show_run(run: Run, console: Console) -> None:
         f"[bold]{escape(run.problem.name)}[/]  {run.status}"
         f"{f' ({escape(run.stop_reason)})' if run.stop_reason else ''}  {format_seconds(run.seconds)}"
     )
+    if run.replay_of:
+        console.print(Text(f"made again from the replies of {run.replay_of}"))
     for change in run.problem_changes:
         console.print(f"The problem was changed after {change['individuals']} individuals; their scores were kept.")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

@@ -29,6 +29,7 @@ from guided_evolution.llm.spec import open_llm
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
+from guided_evolution.reuse import borrow, lender
 from guided_evolution.run import LOCK, Run, accept_changes, problem_to_json, recorded_model
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
@@ -73,12 +74,21 @@ def resolved(settings: Settings) -> Settings:
 
 
 def start(
-    problem: Problem, settings: Settings, folder: Path, listeners: Iterable[Listener] = (), llm: LLM | None = None
+    problem: Problem,
+    settings: Settings,
+    folder: Path,
+    listeners: Iterable[Listener] = (),
+    llm: LLM | None = None,
+    *,
+    reuse: Sequence[Path] = (),
+    fill: Callable[[Store], None] = lambda store: None,
 ) -> Run:
     """Begins a run in a new folder and goes through with it.
 
     Args:
         llm: A model to use instead of the one the settings name; it is closed at the end.
+        reuse: Other runs of the problem; a program that was scored there isn't scored again.
+        fill: Gets the new record before anything else happens.
 
     Raises:
         GuidedEvolutionError: As `Evolution.run`; the record says what happened until then.
@@ -87,11 +97,16 @@ def start(
     Book(problem.prompts).check()
     settings = resolved(settings)
     llm = llm or open_model(settings)  # a missing key must leave no run behind
+    for path in reuse:
+        lender(path, problem.digest, settings.seed).close()
     versions = {"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()}
 
     def create() -> Store:
         kept = {"problem": problem_to_json(problem), "settings": settings.to_json()}
-        return Store.create(folder, **kept, versions=versions, status="running")
+        lenders = [str(path.resolve()) for path in reuse]
+        store = Store.create(folder, **kept, versions=versions, status="running", reuse=lenders)
+        fill(store)
+        return store
 
     return _go(problem, settings, folder, create, listeners, llm)
 
@@ -148,8 +163,10 @@ def _go(
     with locked(folder), contextlib.closing(opened()) as store:
         store.put_meta(status="running", stop_reason="", settings=settings.to_json(), small=llm.small)
         note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
-        for listener in listeners:
-            listener.on(note)
+        gone = [Event("note", text=line) for line in borrow(store)]
+        for event in (note, *gone):
+            for listener in listeners:
+                listener.on(event)
         try:
             run_async(lambda: _evolve(problem, settings, store, listeners, llm))
         except ModelError as error:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shutil
 import sqlite3
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from guided_evolution.database import connect, open_file
 from guided_evolution.errors import RunError
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm.recorded import Recorded
-from guided_evolution.migrations import SCHEMA, migrate
+from guided_evolution.migrations import migrate
 
 FILE = "run.sqlite"
 
@@ -46,6 +44,7 @@ class Store:
         self._write = write
         self._db = database
         self._spent: dict[str, float] | None = None
+        self._lenders: list[tuple[Store, bool]] = []
 
     @classmethod
     def create(cls, folder: Path, **meta: Any) -> Store:
@@ -72,7 +71,7 @@ class Store:
                 new.replace(path)
             finally:
                 new.unlink(missing_ok=True)
-            return cls(path, _connect(path, write=True), write=True)
+            return cls(path, connect(path, write=True), write=True)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"{folder}: can't write the run's record: {error}") from None
 
@@ -89,21 +88,9 @@ class Store:
         if not path.is_file():
             raise RunError(f"{folder}: no run here ({FILE} is missing). `ge runs` lists the runs.")
         try:
-            database = _reading(path)
-            schema = _schema(path, database)
-            if write:
-                whole = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-                database.close()
-                if whole != "ok":
-                    raise sqlite3.DatabaseError(whole.replace("\n", " "))
-                database = _connect(path, write=True)
-            elif schema < SCHEMA:
-                database = _copy(database)
-            if schema < SCHEMA:
-                migrate(database, schema)
+            return cls(path, open_file(path, write=write), write=write)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"{path} can't be read as a run's record: {error}. {BROKEN}") from None
-        return cls(path, database, write=write)
 
     def close(self) -> None:
         """Closes the file; the store can't be used afterwards."""
@@ -111,6 +98,8 @@ class Store:
             if self._write:  # so that the one file holds everything, even while somebody reads
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        for other, _ in self._lenders:
+            other.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -143,6 +132,11 @@ class Store:
         """A fact about the run."""
         row = self._row("SELECT value FROM meta WHERE key = ?", key)
         return default if row is None else json.loads(row[0])
+
+    def plans(self) -> dict[str, Any]:
+        """How many children each generation was to have, as facts about the run."""
+        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'planned %'")
+        return {row["key"]: json.loads(row["value"]) for row in rows}
 
     # -- individuals --------------------------------------------------------------------------------------------
 
@@ -225,8 +219,24 @@ class Store:
         row = self._row(query, number, stage)
         return None if row is None else _outcome(row)
 
+    def borrow(self, other: Store, *, every: bool = False) -> None:
+        """Lets outcomes and checks that are missing here be taken from another record, which this one then closes.
+
+        Args:
+            other: The record, of a run of the same problem.
+            every: Also take what another machine may have caused: time-outs and memory.
+        """
+        self._lenders.append((other, every))
+
+    def _borrowed(self, find: Callable[[Store], Outcome | None]) -> Outcome | None:
+        for other, every in self._lenders:
+            found = find(other)
+            if found is not None and (every or found.status in (Status.OK, Status.CRASHED)):
+                return replace(found, taken_from=found.taken_from or str(other.path.parent.resolve()))
+        return None
+
     def outcome_of(self, digest: str) -> Outcome | None:
-        """The score of a program, under whatever id it was scored; None when it was not."""
+        """The score of a program, under whatever id it was scored, here or where it may be borrowed; else None."""
         row = self._row(
             "SELECT outcomes.* FROM outcomes JOIN individuals ON individuals.id = outcomes.individual"
             " WHERE digest = ? AND stage = 'evaluate' AND status NOT IN (?, ?) ORDER BY individual LIMIT 1",
@@ -234,7 +244,7 @@ class Store:
             Status.REJECTED,
             Status.LOST,
         )
-        return None if row is None else _outcome(row)
+        return self._borrowed(lambda other: other.outcome_of(digest)) if row is None else _outcome(row)
 
     def outcomes(self, stage: str) -> dict[int, Outcome]:
         """What a stage gave, by individual."""
@@ -250,10 +260,10 @@ class Store:
             db.execute("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?)", row)
 
     def check(self, digest: str) -> Outcome | None:
-        """What the cheap check of a program gave; None when it has not run."""
+        """What the cheap check of a program gave, here or where it may be borrowed; None when it has not run."""
         row = self._row("SELECT * FROM checks WHERE digest = ?", digest)
         if row is None:
-            return None
+            return self._borrowed(lambda other: other.check(digest))
         return Outcome(Status(row["status"]), row["reason"], log_tail=row["log_tail"], seconds=row["seconds"])
 
     # -- exchanges ----------------------------------------------------------------------------------------------
@@ -316,48 +326,6 @@ class Store:
             )[0]
             self._spent = dict(zip(row.keys(), row, strict=True))
         return dict(self._spent)
-
-
-def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    uri = f"{path.resolve().as_uri()}?mode={'rw' if write else 'ro'}"
-    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    if write:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was paid for survives a power cut too
-    return connection
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    if os.access(path.parent, os.W_OK):
-        return _connect(path, write=False)
-    # a folder that can't be written has no room for the index that SQLite keeps beside a file in this mode
-    with tempfile.TemporaryDirectory(prefix="ge-record-") as folder:
-        for suffix in ("", "-wal"):
-            if (part := path.with_name(path.name + suffix)).is_file():
-                shutil.copyfile(part, Path(folder) / part.name)
-        return _copy(_connect(Path(folder) / path.name, write=False))
-
-
-def _copy(database: sqlite3.Connection) -> sqlite3.Connection:
-    copy = sqlite3.connect(":memory:", check_same_thread=False)
-    copy.row_factory = sqlite3.Row
-    with contextlib.closing(database):
-        database.backup(copy)
-    return copy
-
-
-def _schema(path: Path, database: sqlite3.Connection) -> int:
-    row = database.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    if row is None or not row[0].isdigit() or row[0] == "0":
-        raise sqlite3.DatabaseError("it names no schema")
-    schema = int(row[0])
-    if schema > SCHEMA:
-        raise RunError(
-            f"{path} has schema {schema}; this version reads up to {SCHEMA}. "
-            "A later guided-evolution wrote it: `pip install --upgrade guided-evolution` reads it."
-        )
-    return schema
 
 
 def _put_meta(database: sqlite3.Connection, values: Mapping[str, Any]) -> None:

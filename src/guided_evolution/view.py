@@ -23,6 +23,7 @@ def run_document(run: Run) -> dict[str, Any]:
         **_head(run),
         "seed": 0,
         "settings": dict(run.settings),
+        "replay_of": run.replay_of,
         "problem_changes": run.problem_changes,
         "spending": dict(run.spending),
         "operators": operator_counts(run),

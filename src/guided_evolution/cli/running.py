@@ -65,8 +65,15 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
 @click.argument("problem", type=click.Path(path_type=Path))
 @_run_options
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME-TIME]")
+@click.option(
+    "--reuse",
+    metavar="RUN",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Take the scores of programs that RUN scored already; may be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> None:
+def run(problem: Path, folder: Path | None, reuse: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Evolve PROBLEM, and print the Pareto front."""
     from guided_evolution import session
     from guided_evolution.problem import Problem
@@ -76,7 +83,7 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
     folder = folder or session.default_folder(loaded, Path("runs"))
     fetch_if_local(settings.llm)
     with progress_for(loaded, settings) as progress:
-        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress]))
+        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress], reuse=reuse))
     _report(finished, as_json)
 
 
