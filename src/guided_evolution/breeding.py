@@ -202,6 +202,7 @@ class Breeder:
                 seconds=reply.seconds,
                 temperature=request.temperature,
                 max_tokens=request.max_tokens,
+                tokens_cached=reply.tokens_cached,
             )
             self._store.put_exchange(number, turn, exchange, cut=reply.cut)
         self._emit(Event("reply", number, data={"seconds": reply.seconds, "tokens_out": reply.tokens_out}))

@@ -76,7 +76,7 @@ class Exchange:
         tokens_out: Reply tokens, or None when the provider did not say.
         usd: Price in US dollars; None when it is not known, 0 for a local model.
         verdict: Empty when the reply was used, else why it was not.
-        tokens_cached: Those of the prompt tokens that the provider found in its cache; None when it did not say.
+        tokens_cached: Those of the prompt tokens that the provider found in its cache; None when it named none.
     """
 
     purpose: str

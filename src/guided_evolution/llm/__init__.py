@@ -42,6 +42,7 @@ class Reply:
         usd: Price in US dollars; None when it is not known, 0 for a local model.
         seconds: Wall time of the call.
         cut: True when the reply ended because max_tokens was reached.
+        tokens_cached: Prompt tokens that the provider found in its cache; None when it named none.
     """
 
     text: str
@@ -52,6 +53,7 @@ class Reply:
     usd: float | None = None
     seconds: float = 0.0
     cut: bool = False
+    tokens_cached: int | None = None
 
 
 class LLM(Protocol):
