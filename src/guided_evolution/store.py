@@ -1,4 +1,4 @@
-"""The record of a run: one SQLite file, and the only module that knows SQL.
+"""The record of a run: one SQLite file. With `database` and `migrations` below, the only modules that know SQL.
 
 Every row is committed before what it records is used: a reply before it is parsed, an outcome before it is
 selected on. Reading the rows again is all that resuming takes. Texts of programs are kept once per content.
