@@ -48,6 +48,18 @@ def test_a_child_gets_its_own_reply_whoever_asks_first() -> None:
     assert ask(llm, individual=2).text == "two"
 
 
+def test_in_place_each_child_gets_its_own_replies_in_their_order_whatever_the_words() -> None:
+    calls = [recorded(2, 0, "b", prompt="x"), recorded(1, 1, "a1", prompt="y"), recorded(1, 0, "a0", prompt="z")]
+    llm = RecordedLLM("r", calls, small=False, in_place=True)
+    assert ask(llm, prompt="x", individual=1).text == "a0", "never another child's"
+    assert ask(llm, prompt="new", individual=1).text == "a1"
+    assert ask(llm, prompt="new", individual=2).text == "b"
+    with pytest.raises(ModelError, match="of individual 2"):
+        ask(llm, prompt="x", individual=2)
+    with pytest.raises(ModelError, match="of individual 3"):
+        ask(llm, prompt="x", individual=3)
+
+
 def test_a_prompt_that_was_never_asked_is_a_permanent_error_that_names_the_child() -> None:
     llm = RecordedLLM("replay:r", [recorded(1, 0, "one")], small=False)
     with pytest.raises(ModelError, match=r"replay:r has no reply to this prompt \(mutate of individual 7\)") as error:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -51,11 +52,11 @@ def test_a_replay_gives_the_same_individuals_byte_for_byte_and_scores_them_anew(
     run = evolve(tiny, tmp_path / "run", small=small)
     recorder = Recorder()
     found = replay(tmp_path / "run", tmp_path / "again", tiny, [recorder])
-    assert (found.programs, found.scores, found.front, found.compared) == ({}, {}, True, 13)
+    assert (found.programs, found.prompts, found.scores, found.front, found.compared) == ({}, [], {}, True, 13)
     assert words(found.run) == words(run)
-    assert not any(event.kind == "ask" for event in recorder.events), "no model was asked"
     assert {each.outcome.taken_from for each in found.run.individuals if each.outcome} == {""}, "all measured here"
-    assert found.run.spending["usd"] == found.run.spending["seconds"] == 0
+    assert found.run.spending["usd"] == 0
+    assert found.run.spending["calls"] == run.spending["calls"]
     assert found.run.replay_of == str(tmp_path / "run")
     assert found.run.status == "done"
     finer = replay(tmp_path / "again", tmp_path / "third", tiny)
@@ -94,6 +95,18 @@ def test_a_reply_that_was_tampered_with_is_found(tiny: Problem, tmp_path: Path) 
         )
     found = replay(tmp_path / "run", tmp_path / "again", tiny)
     assert 1 in found.programs
+
+
+def test_prompts_in_other_words_are_told_of_and_the_replies_still_make_the_same_programs(
+    tiny: Problem, tmp_path: Path
+) -> None:
+    run = evolve(tiny, tmp_path / "run")
+    tiny.prompts.mkdir()
+    (tiny.prompts / "rules.md").write_text("- Be careful.")
+    found = replay(tmp_path / "run", tmp_path / "again", tiny)
+    assert (found.programs, found.scores, found.front) == ({}, {}, True)
+    assert len(found.prompts) == sum(bool(each.origin.steps) for each in run.individuals) > 0
+    assert "Be careful." in found.run.individual(1).origin.exchanges[0].prompt
 
 
 def test_a_run_that_was_interrupted_is_replayed_as_far_as_it_goes(tiny: Problem, tmp_path: Path) -> None:
@@ -179,9 +192,11 @@ def test_the_command_line_replays_compares_and_reuses(tmp_path: Path) -> None:
         database.execute("UPDATE exchanges SET reply = 'nothing' WHERE individual = 2")
     store.close()
     said = ge("replay", "one", "--run", "three", cwd=tmp_path, code=1)
-    assert "#2  another program" in said.stdout
+    assert "#2  was not made again" in said.stdout
+    assert re.search(r"It ended early: replay:.*one has no reply to this prompt \(\w+ of individual 2\)", said.stderr)
     ge("run", "tiny", "--generations", 1, "--run", "four", "--reuse", "two", cwd=tmp_path)
     assert "(scored in " in ge("show", "four", cwd=tmp_path).stdout
+    assert "slurm" in ge("replay", "one", "--executor", "slurm", "--run", "s", cwd=tmp_path, code=2).stderr
     refused = ge("run", "tiny", "--seed", 9, "--run", "five", "--reuse", "two", cwd=tmp_path, code=2).stderr
     assert "it scored with --seed 0, not 9" in refused
     model = ["--llm", "replay:one", "--generations", 2]

@@ -31,16 +31,21 @@ class Replay:
         source: The folder of the run that was recorded.
         compared: How many individuals both have.
         programs: Id to what differs in how an individual came about; empty when everything is the same.
+        prompts: Ids of individuals that came about the same way, but were asked for in other words: this version's or
+            this folder's prompts are others than the recorded ones.
         scores: Id to what was recorded and what was measured now, where the two differ.
         front: Whether both fronts hold the same individuals.
+        ended: Which reply was missing where it ended early; empty when it went through.
     """
 
     run: Run
     source: Path
     compared: int
     programs: Mapping[int, str]
+    prompts: Sequence[int]
     scores: Mapping[int, tuple[Outcome, Outcome]]
     front: bool
+    ended: str
 
 
 def replay(
@@ -57,7 +62,7 @@ def replay(
 
     Args:
         problem: The problem as it is here; its folder may be another than the recorded one.
-        changes: Settings of this machine, such as the number of workers.
+        changes: Settings of this machine, such as the executor and the number of workers.
 
     Raises:
         ProblemError: When the problem isn't the recorded one.
@@ -69,10 +74,10 @@ def replay(
         raise RunError(f"{source} went on with a changed problem, so not all of its scores can be measured again.")
     if problem.digest != old.problem_digest:
         raise ProblemError(f"{problem.folder} isn't the problem of {source}: its seed, evaluator or limits differ.")
-    model = recorded_model(source)
+    model = recorded_model(source, in_place=True)
     settings = Settings().with_changes(old.settings, str(source)).with_changes(changes or {}, "ge replay")
     # the record ends where the run ended; what it may have cost decides nothing here
-    settings = replace(settings, llm=model.name, max_tokens=None, max_usd=None, max_hours=None)
+    settings = replace(settings, llm=f"replay:{source.resolve()}", max_tokens=None, max_usd=None, max_hours=None)
     listeners = tuple(listeners)
     ended = ""
     try:
@@ -83,15 +88,12 @@ def replay(
         _score(problem, resolved(settings), store, listeners)
         if ended:
             store.put_meta(status="done", stop_reason=f"as far as {source} goes")
-    return _compared(old, Run(folder))
+    return _compared(old, Run(folder), ended)
 
 
 def _fill(store: Store, old: Run) -> None:
-    """What a replay begins with; nothing is paid for, and no model works."""
+    """What a replay begins with: whose it is, and how many children each generation was to have."""
     store.put_meta(replay_of=str(old.folder.resolve()), **old.plans)
-    for each in old.recorded:
-        exchange = replace(each.exchange, usd=0.0, seconds=0.0, verdict="")
-        store.put_exchange(each.individual, each.turn, exchange, cut=each.cut)
 
 
 def _score(problem: Problem, settings: Settings, store: Store, listeners: Sequence[Listener]) -> None:
@@ -135,8 +137,9 @@ async def _score_all(
     await asyncio.gather(*map(score, programs))
 
 
-def _compared(old: Run, new: Run) -> Replay:
+def _compared(old: Run, new: Run, ended: str) -> Replay:
     programs: dict[int, str] = {}
+    prompts: list[int] = []
     scores: dict[int, tuple[Outcome, Outcome]] = {}
     found = {each.id: each for each in new.individuals}
     finished = [each for each in old.individuals if each.outcome is not None]
@@ -144,12 +147,17 @@ def _compared(old: Run, new: Run) -> Replay:
         after = found.get(before.id)
         if after is None:
             programs[before.id] = "was not made again"
-        elif differs := _difference(old.individual(before.id), new.individual(before.id)):
+            continue
+        asked = [old.individual(before.id), new.individual(before.id)]
+        if differs := _difference(*asked):
             programs[before.id] = differs
-        elif before.outcome and after.outcome and not _same(before.outcome, after.outcome):
+            continue
+        if [call.prompt for call in asked[0].origin.exchanges] != [call.prompt for call in asked[1].origin.exchanges]:
+            prompts.append(before.id)
+        if before.outcome and after.outcome and not _same(before.outcome, after.outcome):
             scores[before.id] = (before.outcome, after.outcome)
     front = [each.id for each in old.front] == [each.id for each in new.front]
-    return Replay(new, old.folder, len(finished), programs, scores, front)
+    return Replay(new, old.folder, len(finished), programs, prompts, scores, front, ended)
 
 
 def _difference(before: Individual, after: Individual) -> str:
@@ -161,12 +169,12 @@ def _difference(before: Individual, after: Individual) -> str:
     if before.origin.steps != after.origin.steps or before.twin != after.twin:
         return "other steps"
     if [*map(_words, before.origin.exchanges)] != [*map(_words, after.origin.exchanges)]:
-        return "other questions or replies"
+        return "other replies"
     return ""
 
 
 def _words(exchange: Exchange) -> tuple[str, ...]:
-    return exchange.purpose, exchange.model, exchange.system, exchange.prompt, exchange.reply, exchange.verdict
+    return exchange.purpose, exchange.model, exchange.reply
 
 
 def _same(before: Outcome, after: Outcome) -> bool:

@@ -32,12 +32,11 @@ def lender(path: Path, digest: str, seed: int) -> Store:
 
 def borrow(store: Store) -> Iterator[str]:
     """Lets a record fall back on those it was begun with, and gives a line for each that is no longer of use."""
-    again = store.meta("replay_of")
-    if again is not None:
-        store.borrow(Store.open(again), every=True)
-    paths: Sequence[str] = store.meta("reuse", [])
-    for path in paths:
+    again: str = store.meta("replay_of", "")
+    others: Sequence[str] = store.meta("reuse", [])
+    for path in filter(None, [again, *others]):
         try:
-            store.borrow(lender(Path(path), store.meta("problem")["digest"], store.meta("settings")["seed"]))
+            other = lender(Path(path), store.meta("problem")["digest"], store.meta("settings")["seed"])
+            store.borrow(other, every=path == again)
         except (RunError, UsageError) as error:
             yield f"nothing more is taken from there: {error}"

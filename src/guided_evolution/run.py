@@ -220,8 +220,8 @@ def open_run(path: str | Path) -> Run:
     return Run(path.parent if path.name == FILE else path)
 
 
-def recorded_model(path: str | Path) -> RecordedLLM:
-    """A run's recorded replies as a model: `--llm replay:RUN`.
+def recorded_model(path: str | Path, *, in_place: bool = False) -> RecordedLLM:
+    """A run's recorded replies as a model: `--llm replay:RUN`, and in their places for `ge replay RUN`.
 
     Raises:
         RunError: When there is no run, or its record can't be read.
@@ -234,7 +234,7 @@ def recorded_model(path: str | Path) -> RecordedLLM:
         small = any(each.exchange.purpose in ("distil", "apply") for each in recorded) or any(
             (each.exchange.temperature or 0) > _WARM for each in recorded
         )
-    return RecordedLLM(f"replay:{path}", recorded, small=small)
+    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place)
 
 
 def is_locked(folder: Path) -> bool:

@@ -31,14 +31,17 @@ class Recorded:
 class RecordedLLM:
     """Answers a prompt with the reply that a run recorded for it, and costs nothing."""
 
-    def __init__(self, name: str, recorded: Iterable[Recorded], *, small: bool) -> None:
+    def __init__(self, name: str, recorded: Iterable[Recorded], *, small: bool, in_place: bool = False) -> None:
         """Gets ready to answer.
 
         Args:
             name: How it is called in the record, e.g. "replay:runs/one".
             recorded: The exchanges; the same prompt may occur several times.
             small: Whether the recorded model was treated as a small one; it decides on what is asked.
+            in_place: Give each child its own replies in their order, also when it is asked in other words now.
         """
+        self._in_place = in_place
+        self._own: dict[object, list[Recorded]] = defaultdict(list)
         self._name = name
         self._small = small
         self._exact: dict[object, list[Recorded]] = defaultdict(list)
@@ -48,6 +51,7 @@ class RecordedLLM:
             call = each.exchange
             self._exact[call.system, call.prompt, call.temperature, call.max_tokens].append(each)
             self._alike[call.prompt].append(each)
+            self._own[each.individual, call.purpose].append(each)
 
     @property
     def name(self) -> str:
@@ -69,16 +73,15 @@ class RecordedLLM:
             ModelError: When there is none; it is permanent, and names the child.
         """
         begun = time.monotonic()
-        exact = (request.system, request.prompt, request.temperature, request.max_tokens)
-        found = self._exact.get(exact) or self._alike.get(request.prompt)
-        if not found:
+        chosen = self._next_own(request) if self._in_place else self._any(request)
+        if chosen is None:
             child = "" if request.individual is None else f" of individual {request.individual}"
             raise ModelError(
                 f"{self._name} has no reply to this prompt ({request.purpose}{child}): "
                 "the problem, its prompts or the options differ from the recorded run's.",
                 permanent=True,
             )
-        chosen = self._choose(found, request.individual)
+        self._served.add((chosen.individual, chosen.turn))
         call = chosen.exchange
         if on_text is not None and call.reply:
             on_text(call.reply)
@@ -96,12 +99,21 @@ class RecordedLLM:
     async def close(self) -> None:
         """Does nothing: a record that was read holds nothing."""
 
-    def _choose(self, found: list[Recorded], individual: int | None) -> Recorded:
-        fresh = [each for each in found if (each.individual, each.turn) not in self._served]
+    def _any(self, request: Request) -> Recorded | None:
+        exact = (request.system, request.prompt, request.temperature, request.max_tokens)
+        found = self._exact.get(exact) or self._alike.get(request.prompt)
+        if not found:
+            return None
+        fresh = self._fresh(found)
         if not fresh:
             self._served -= {(each.individual, each.turn) for each in found}
             fresh = found
-        own = [each for each in fresh if each.individual == individual]
-        chosen = (own or fresh)[0]
-        self._served.add((chosen.individual, chosen.turn))
-        return chosen
+        return next((each for each in fresh if each.individual == request.individual), fresh[0])
+
+    def _next_own(self, request: Request) -> Recorded | None:
+        fresh = self._fresh(self._own.get((request.individual, request.purpose), []))
+        # an elite's lessons are asked side by side: the same words go before the order
+        return next((each for each in fresh if each.exchange.prompt == request.prompt), next(iter(fresh), None))
+
+    def _fresh(self, found: Iterable[Recorded]) -> list[Recorded]:
+        return [each for each in found if (each.individual, each.turn) not in self._served]
