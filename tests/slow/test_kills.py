@@ -38,7 +38,7 @@ from guided_evolution.testing import scripted_reply
 small = True
 def reply(prompt):
     note("ask", "begin", sha(prompt))
-    time.sleep(0.06)
+    time.sleep(0.12)
     note("ask", "end", sha(prompt))
     return "no" if "Change the order" in prompt else scripted_reply(prompt)
 """
