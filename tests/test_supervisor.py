@@ -1,4 +1,7 @@
-"""The supervisor, on real and hostile processes: it stops them, measures them, and leaves none behind."""
+"""The supervisor, on real and hostile processes: it stops them, measures them, and leaves none behind.
+
+At level "process", where it stands alone; test_sandbox.py is about the jail around it.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ def make_job(folder: Path, source: str, **fields: Any) -> Job:
     problem = folder / "problem"
     problem.mkdir(exist_ok=True)
     (problem / "evaluate.py").write_text(EVALUATOR)
-    fields = {"stage": "evaluate", "objectives": ("accuracy",), "seconds": 20.0, **fields}
+    fields = {"stage": "evaluate", "objectives": ("accuracy",), "seconds": 20.0, "sandbox": "off", **fields}
     return Job(name="job", files={"seed.py": textwrap.dedent(source)}, problem=problem, **fields)
 
 
@@ -130,7 +133,7 @@ def test_fault_13_no_keys_in_the_environment_and_no_self_written_result(
             stdin = os.read(0, 10)
             return {"accuracy": 1, "feedback": repr(dict(os.environ)) + own + above + repr(stdin)}
         """
-    outcome = score(source, network=True, threads=3)
+    outcome = score(source, network=True, threads=3, device="cuda")
     assert outcome.ok
     assert "sk-secret" not in outcome.feedback
     assert "FAKE_API_KEY" not in outcome.feedback
@@ -496,7 +499,7 @@ def test_what_is_our_own_failure_raises(tmp_path: Path, monkeypatch: pytest.Monk
         patch.setattr(sys, "executable", str(tmp_path / "nowhere"))
         with pytest.raises(RunError, match="can't start"):
             launch.run(job, tmp_path / "job")
-    monkeypatch.setattr(launch, "_describe", lambda job, folder: {"command": ["/nowhere"], "memory_mb": 1})
+    monkeypatch.setattr(launch, "_for_supervisor", lambda job, jail: {"command": ["/nowhere"], "jail": []})
     with pytest.raises(RunError, match="could not be run: FileNotFoundError"):
         launch.run(job, tmp_path / "job")
     assert not (tmp_path / "job").exists()

@@ -65,7 +65,7 @@ class EvaluationResult:
 
 
 def judge(answer: object, stage: str = "evaluate", objectives: tuple[str, ...] = ("accuracy",)) -> dict[str, Any]:
-    return worker._judge(answer, {"stage": stage, "objectives": objectives})
+    return worker._judge(answer, {"stage": stage, "objectives": objectives, "ranges": {}})
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,8 @@ def prepare(context):
 
 
 def test_the_context_tells_what_the_job_is(score: Score, tmp_path: Path) -> None:
-    outcome = score("", STAGES, seed=7, device="cuda", threads=3, data=tmp_path)
-    assert outcome.feedback == repr([7, "cuda", str(tmp_path), "evaluate", 3, "seed.py"]) + "x"
+    outcome = score("", STAGES, sandbox="auto", seed=7, device="cuda", threads=3, data=tmp_path)
+    assert outcome.feedback == repr([7, "cuda", "/data", "evaluate", 3, "seed.py"]) + "x"
 
 
 def test_a_test_gives_whatever_numbers_it_has(score: Score) -> None:

@@ -24,11 +24,14 @@ class Objective:
     Attributes:
         goal: "max" or "min".
         reference: Its value at the hypervolume's reference point; None takes the seed's value, or the worst seen.
+        range: The lowest and highest value that can be true; a score outside is refused.
     """
 
     name: str
     goal: str = "max"
     reference: float | None = None
+    # not part of `Problem.digest`, which older runs keep
+    range: tuple[float, float] | None = field(default=None, repr=False)
 
     def minimised(self, value: float) -> float:
         """The value as selection sees it: smaller is better."""
@@ -62,14 +65,32 @@ class Limits:
     Attributes:
         seconds: Wall-clock time.
         memory_mb: Resident memory of the whole process tree, in MiB.
-        gpus: Number of GPUs; 0 trains on the CPU.
+        gpus: Number of GPUs, a fraction shares one; 0 trains on the CPU.
         network: Whether the evaluator needs a network.
+        disk_mb: What the process tree may keep on disk, in MiB.
     """
 
     seconds: float = 120.0
     memory_mb: int = 4096
-    gpus: int = 0
+    gpus: float = 0
     network: bool = False
+    disk_mb: int = field(default=4096, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandboxing:
+    """What a problem asks of the place where its candidates run.
+
+    Attributes:
+        preload: Modules that the fork server imports once; empty starts every job afresh.
+        readable: Further folders that a candidate may read.
+        held_out: Patterns of files that only `test` may read, relative to the data folder, the cache or the problem
+            folder, e.g. "cifar10/**/test*".
+    """
+
+    preload: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +114,7 @@ class Problem:
     limits: Limits = Limits()
     rules: str = ""
     evaluator: str = "evaluate.py"
+    sandbox: Sandboxing = Sandboxing()
     evolution: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
 
@@ -204,6 +226,7 @@ def _from_toml(cls: type[Problem], folder: Path) -> Problem:
         objectives=objectives,
         constraints=tuple(_constraints(path, top.take("constraint", list, []))),
         limits=_limits(path, top.take("limits", dict, {})),
+        sandbox=_sandboxing(path, top.take("sandbox", dict, {})),
         rules=rules.take("text", str, "").strip(),
         evaluator=evaluator,
         evolution=top.take("evolution", dict, {}),
@@ -222,6 +245,7 @@ def _objectives(path: Path, tables: list[Any]) -> Iterator[Objective]:
         table = _Table(path, f"objective {number}: ", values)
         name, goal = table.take("name", str, ""), table.take("goal", str, "max")
         reference = table.take("reference", _NUMBER)
+        bounds = table.take("range", list)
         table.done()
         if not _NAME.fullmatch(name):
             raise table.error(f"objective {number} needs a name")
@@ -229,8 +253,15 @@ def _objectives(path: Path, tables: list[Any]) -> Iterator[Objective]:
             raise table.error(f'objective "{name}" is listed twice')
         if goal not in ("max", "min"):
             raise table.error(f'objective "{name}": goal must be "max" or "min", not "{goal}"')
+        if bounds is not None and (len(bounds) != 2 or not all(isinstance(each, _NUMBER) for each in bounds)):
+            raise table.error(f'objective "{name}": range must be two numbers, e.g. range = [0, 1]')
         seen.add(name)
-        yield Objective(name, goal, None if reference is None else float(reference))
+        yield Objective(
+            name,
+            goal,
+            None if reference is None else float(reference),
+            None if bounds is None else (float(bounds[0]), float(bounds[1])),
+        )
 
 
 def _constraints(path: Path, tables: list[Any]) -> Iterator[Constraint]:
@@ -249,10 +280,28 @@ def _limits(path: Path, values: dict[str, Any]) -> Limits:
     limits = Limits(
         seconds=float(table.take("seconds", _NUMBER, 120.0)),
         memory_mb=table.take("memory_mb", int, 4096),
-        gpus=table.take("gpus", int, 0),
+        gpus=table.take("gpus", _NUMBER, 0),
         network=table.take("network", bool, False),
+        disk_mb=table.take("disk_mb", int, 4096),
     )
     table.done()
-    if limits.seconds <= 0 or limits.memory_mb <= 0 or limits.gpus < 0:
+    if limits.seconds <= 0 or limits.memory_mb <= 0 or limits.disk_mb <= 0 or limits.gpus < 0:
         raise table.error("limits must be positive")
     return limits
+
+
+def _sandboxing(path: Path, values: dict[str, Any]) -> Sandboxing:
+    table = _Table(path, "sandbox.", values)
+    lists = {}
+    for name in ("preload", "readable", "held_out"):
+        items = table.take(name, list, [])
+        if not all(isinstance(item, str) and item for item in items):
+            raise table.error(f"sandbox.{name} must be a list of texts")
+        lists[name] = tuple(items)
+    table.done()
+    for name in lists["readable"]:
+        if not (path.parent / Path(name).expanduser()).is_dir():
+            raise table.error(f"sandbox.readable: there is no folder {name}")
+    if any(Path(pattern).is_absolute() or ".." in Path(pattern).parts for pattern in lists["held_out"]):
+        raise table.error("sandbox.held_out: patterns are relative to the data folder, the cache or the problem folder")
+    return Sandboxing(**lists)

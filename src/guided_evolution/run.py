@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from guided_evolution import population
 from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.llm.recorded import Recorded, RecordedLLM
-from guided_evolution.problem import Constraint, Limits, Objective, Problem
+from guided_evolution.problem import Constraint, Limits, Objective, Problem, Sandboxing
 from guided_evolution.store import FILE, Store
 
 LOCK = "lock"
@@ -75,7 +75,7 @@ class Run:
         goals = [[(each.name, each.goal) for each in problem.objectives] for problem in (old, new)]
         if goals[0] != goals[1]:
             raise ProblemError(f"{new.folder} has other objectives than when this run began: begin a new run.")
-        return replace(new, files=old.files)
+        return dataclasses.replace(new, files=old.files)
 
     @property
     def replay_of(self) -> str:
@@ -262,9 +262,10 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
         "name": problem.name,
         "summary": problem.summary,
         "files": dict(problem.files),
-        "objectives": [[each.name, each.goal, each.reference] for each in problem.objectives],
+        "objectives": [[each.name, each.goal, each.reference, each.range] for each in problem.objectives],
         "constraints": [[each.name, each.min, each.max] for each in problem.constraints],
-        "limits": [problem.limits.seconds, problem.limits.memory_mb, problem.limits.gpus, problem.limits.network],
+        "limits": dataclasses.astuple(problem.limits),
+        "sandbox": dataclasses.asdict(problem.sandbox),
         "rules": problem.rules,
         "evaluator": problem.evaluator,
         "digest": problem.digest,
@@ -294,6 +295,7 @@ def problem_from_json(document: Mapping[str, Any]) -> Problem:
         objectives=tuple(Objective(*values) for values in document["objectives"]),
         constraints=tuple(Constraint(*values) for values in document["constraints"]),
         limits=Limits(*document["limits"]),
+        sandbox=Sandboxing(**{name: tuple(value) for name, value in document.get("sandbox", {}).items()}),
         rules=document["rules"],
         evaluator=document["evaluator"],
     )

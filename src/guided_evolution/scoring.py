@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from guided_evolution.errors import RunError
@@ -49,8 +50,8 @@ class Scorer:
         self._scores: dict[str, asyncio.Task[Outcome]] = {}
         self.threads = settings.threads or 1
 
-    def job(self, name: str, stage: str, genome: Genome) -> Job:
-        """The job that runs one stage of a program."""
+    def job(self, name: str, stage: str, genome: Genome, *, fresh: bool = False) -> Job:
+        """The job that runs one stage of a program; a fresh one never starts from the fork server."""
         limits = self._problem.limits
         quick = stage == "check"
         return Job(
@@ -67,6 +68,14 @@ class Scorer:
             device="cuda" if limits.gpus and not quick else "cpu",
             data=data_folder(),
             network=limits.network,
+            disk_mb=limits.disk_mb,
+            gpus=0 if quick else limits.gpus,
+            ranges={each.name: each.range for each in self._problem.objectives if each.range is not None},
+            sandbox=self._settings.sandbox,
+            readable=tuple(self._problem.folder / Path(name).expanduser() for name in self._problem.sandbox.readable),
+            held_out=self._problem.sandbox.held_out,
+            preload=self._problem.sandbox.preload,
+            fresh=fresh or stage == "test",
         )
 
     async def check(self, number: int, genome: Genome) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class Job:
         problem: The problem folder; the evaluator may import what lies beside it.
         evaluator: The evaluator's file name within the problem folder.
         objectives: Names that an "evaluate" result must give as finite numbers.
+        ranges: Objective name to the lowest and highest value that can be true.
         seconds: Wall-clock limit; the whole process tree is killed then.
         memory_mb: Limit of the process tree's resident memory, in MiB.
         disk_mb: Limit of what the process tree keeps on disk, in MiB.
@@ -45,6 +46,7 @@ class Job:
     problem: Path
     evaluator: str = "evaluate.py"
     objectives: tuple[str, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: float = 120.0
     memory_mb: int = 4096
     disk_mb: int = 4096
@@ -67,6 +69,7 @@ class Job:
         return {
             **values,
             "files": dict(self.files),
+            "ranges": {name: list(pair) for name, pair in self.ranges.items()},
             "problem": str(self.problem),
             "data": None if self.data is None else str(self.data),
             "readable": [str(path) for path in self.readable],
@@ -78,6 +81,7 @@ class Job:
         values = dict(document)
         values["problem"] = Path(values["problem"])
         values["data"] = None if values["data"] is None else Path(values["data"])
+        values["ranges"] = {name: tuple(pair) for name, pair in values["ranges"].items()}
         values["readable"] = tuple(Path(path) for path in values["readable"])
         for name in ("objectives", "held_out", "preload"):
             values[name] = tuple(values[name])

@@ -1,11 +1,12 @@
 """Run one job from beginning to end: write its folder, start its supervisor, read its outcome.
 
 The chain is executor, `run`, `supervisor.py`, `worker.py`; each is a process or a thread of its own, and
-what passes between them are files and one secret. At this level nothing keeps a candidate from reading the
-files of the user who started the run, or the environment of the run's own process: that takes a jail.
+what passes between them are files and one secret. `sandbox` puts the worker into a jail; a fork server, where
+there is one, takes the place of the two fresh processes.
 
-A job folder holds `job.json`, which the worker reads, and `scratch`, the one folder it writes: its working
-directory and home, with the program in `scratch/program` and the signed results in `scratch/.worker`.
+A job folder holds `watch.json` for the supervisor, `job.json` for the worker, and `scratch`, the one folder that it
+writes: its working directory and home, with the program in `scratch/program` and the signed results in
+`scratch/.worker`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import secrets
 import shutil
 import signal
-import site
 import subprocess
 import sys
 import threading
@@ -27,9 +27,10 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from guided_evolution.errors import RunError
-from guided_evolution.evaluation import Job, supervisor
+from guided_evolution.evaluation import Job, sandbox, supervisor
+from guided_evolution.evaluation.environment import environment
+from guided_evolution.evaluation.forking import Forked, ForkServer, ServerLostError, can_enter_jails
 from guided_evolution.individual import Outcome, Status
-from guided_evolution.locations import CACHE_VARIABLE, DATA_VARIABLE, cache_folder
 
 Partial = Callable[[dict[str, float]], bool | None]
 
@@ -38,24 +39,17 @@ POLL = 0.2
 GRACE = 20.0
 CHUNK = 1 << 20
 MAX_PROGRESS = 64 << 20
-KEPT_VARIABLES = (
-    *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE"),
-    *(
-        "CUDA_HOME",
-        "CUDA_VISIBLE_DEVICES",
-        "CUDA_DEVICE_ORDER",
-        "HIP_VISIBLE_DEVICES",
-        "ROCR_VISIBLE_DEVICES",
-    ),
-    DATA_VARIABLE,
-)
-NETWORK_VARIABLES = (
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-)
+FORKED = ("check", "evaluate")
+LONG = 300.0
 
 
-def run(job: Job, folder: Path, on_partial: Partial | None = None, stop: threading.Event | None = None) -> Outcome:
+def run(
+    job: Job,
+    folder: Path,
+    on_partial: Partial | None = None,
+    stop: threading.Event | None = None,
+    server: ForkServer | None = None,
+) -> Outcome:
     """Score one candidate in a process tree of its own, and wait for it.
 
     Args:
@@ -64,13 +58,16 @@ def run(job: Job, folder: Path, on_partial: Partial | None = None, stop: threadi
         on_partial: Called in this thread with the finite numbers of each partial result; when it returns
             True the job is stopped and its outcome is PRUNED.
         stop: When it is set the job is stopped and its outcome is LOST.
+        server: Where to fork it from; None, or a job that must be fresh, starts new processes.
 
     Returns:
         What became of it. A failure of the candidate's is a status with a reason.
 
     Raises:
-        RunError: When the job can't be started or watched, through no fault of the candidate's.
+        RunError: When the job can't be started or watched, through no fault of the candidate's, or a jail is
+            required and none works here.
     """
+    kept_in = sandbox.sandbox(job.sandbox)
     folder = folder.absolute()
     try:
         folder.mkdir(parents=True)
@@ -78,79 +75,80 @@ def run(job: Job, folder: Path, on_partial: Partial | None = None, stop: threadi
     except OSError as error:
         raise RunError(f"can't make the job folder {folder}: {error.strerror}") from error
     try:
-        _fill(job, folder)
-        return _supervise(job, folder, on_partial, stop)
+        environment = _fill(job, folder, kept_in)
+        if server is not None and _may_fork(job, kept_in):
+            with suppress(ServerLostError):
+                return _supervise(job, folder, environment, on_partial, stop, server)
+            # the server died under the job: it is run again, from the start and by itself
+            _remove(folder)
+            folder.mkdir(parents=True)
+            environment = _fill(job, folder, kept_in)
+        return _supervise(job, folder, environment, on_partial, stop)
     finally:
         _remove(folder)
 
 
-def environment(job: Job, scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a worker, built from an allow-list: keys and tokens never get in.
-
-    Args:
-        job: For its number of threads, and whether it needs a network.
-        scratch: Home, temporary folder and cache of the worker.
-        given: The environment of the run itself.
-    """
-    names = KEPT_VARIABLES + (NETWORK_VARIABLES if job.network else ())
-    kept = {name: given[name] for name in names if name in given}
-    # An address with an "@" is a proxy with a password in it.
-    kept = {name: value for name, value in kept.items() if "@" not in value or not name.lower().endswith("_proxy")}
-    folders = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
-    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    kept |= dict.fromkeys(folders, str(scratch)) | dict.fromkeys(threads, str(job.threads))
-    kept |= {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONHASHSEED": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8:backslashreplace",
-    }
-    # Found through the home folder otherwise, which the worker does not have.
-    kept[CACHE_VARIABLE] = str(cache_folder())
-    # With another home and folder the worker would lose packages that the run itself can import.
-    if site.ENABLE_USER_SITE:
-        kept["PYTHONUSERBASE"] = site.getuserbase()
-    path = [str(Path(part).absolute()) for part in given.get("PYTHONPATH", "").split(os.pathsep) if part]
-    if path:
-        kept["PYTHONPATH"] = os.pathsep.join(path)
-    return kept
+def _may_fork(job: Job, kept_in: sandbox.Sandbox) -> bool:
+    """A long job gains nothing, a GPU does not survive a fork, and a champion is measured in a fresh process."""
+    able = kept_in.level == "process" or can_enter_jails()
+    return able and not job.fresh and job.device == "cpu" and job.stage in FORKED and job.seconds <= LONG
 
 
-def _fill(job: Job, folder: Path) -> None:
-    """Write the program and `job.json`."""
+def _fill(job: Job, folder: Path, kept_in: sandbox.Sandbox) -> dict[str, str]:
+    """Write the program, `job.json` and `watch.json`; the environment of the worker."""
     scratch = folder / "scratch"
     try:
         (scratch / ".worker").mkdir(parents=True)
+        (scratch / "tmp").mkdir()
         for name, text in job.files.items():
             if not _is_inside(name):
                 raise RunError(f"{job.name}: the file name {name!r} leaves the program's folder")
             path = scratch / "program" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", errors="surrogatepass")
-        described = json.dumps(_describe(job, folder))
-        (folder / "job.json").write_text(described, encoding="utf-8")
+        jail = sandbox.build(kept_in, job, folder)
+        for file, document in (("job.json", _for_worker(job, jail)), ("watch.json", _for_supervisor(job, jail))):
+            (folder / file).write_text(json.dumps(document), encoding="utf-8")
+        sandbox.own(scratch, jail.uid)
     except OSError as error:
         raise RunError(f"can't write the job {job.name}: {error}") from error
+    return environment(job, scratch, os.environ) | jail.environment
 
 
-def _describe(job: Job, folder: Path) -> dict[str, Any]:
-    worker = Path(__file__).with_name("worker.py")
+def _for_worker(job: Job, jail: sandbox.Jail) -> dict[str, Any]:
+    """What the worker, and so the candidate, can read: no path of this machine when it is in a jail."""
     return {
         "name": job.name,
         "stage": job.stage,
         "program": next(iter(job.files), ""),
-        "problem": str(job.problem.resolve()),
+        "problem": jail.problem,
         "evaluator": job.evaluator,
         "objectives": list(job.objectives),
+        "ranges": {name: list(range_) for name, range_ in job.ranges.items()},
         "seconds": job.seconds,
         "memory_mb": job.memory_mb,
         "threads": job.threads,
         "seed": job.seed,
         "device": job.device,
-        "data": None if job.data is None else str(job.data.resolve()),
-        # -P: what lies beside worker.py must not shadow a module that the evaluator imports.
-        "command": [sys.executable, "-P", "-X", "faulthandler", str(worker), str(folder)],
+        "data": jail.data,
+        "uid": jail.uid,
+        "jailed": bool(jail.arguments),
+    }
+
+
+def _for_supervisor(job: Job, jail: sandbox.Jail) -> dict[str, Any]:
+    worker = Path(__file__).with_name("worker.py")
+    # -P: what lies beside worker.py must not shadow a module that the evaluator imports.
+    command = [sys.executable, "-P", "-X", "faulthandler", str(worker), jail.folder]
+    return {
+        "seconds": job.seconds,
+        "memory_mb": job.memory_mb,
+        "disk_mb": job.disk_mb,
+        "threads": job.threads,
+        "folder": jail.folder,
+        "jail": list(jail.arguments),
+        "jailed": bool(jail.arguments),
+        "command": command,
     }
 
 
@@ -159,12 +157,23 @@ def _is_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _supervise(job: Job, folder: Path, on_partial: Partial | None, stop: threading.Event | None) -> Outcome:
+def _supervise(
+    job: Job,
+    folder: Path,
+    environment: dict[str, str],
+    on_partial: Partial | None,
+    stop: threading.Event | None,
+    server: ForkServer | None = None,
+) -> Outcome:
     nonce = secrets.token_hex(32)
     started = time.monotonic()
     scratch = folder / "scratch"
     with TemporaryFile(dir=folder) as answer, TemporaryFile(dir=folder) as errors:
-        process = _start(job, folder, answer, errors)
+        process = (
+            _start(job, folder, environment, answer, errors)
+            if server is None
+            else server.start(folder, environment, answer, errors)
+        )
         try:
             assert process.stdin is not None
             with suppress(BrokenPipeError):
@@ -176,16 +185,21 @@ def _supervise(job: Job, folder: Path, on_partial: Partial | None, stop: threadi
         seconds = time.monotonic() - started
         if early is not None:
             return Outcome(*early, seconds=seconds)
+        if isinstance(process, Forked) and process.lost:
+            raise ServerLostError
         answer.seek(0)
         found = supervisor.verified(answer.read(2 * supervisor.MAX_RESULT), nonce, "outcome")
         if process.returncode == 0 and found is not None:
             return _outcome(found, scratch)
         errors.seek(0)
         said = errors.read(CHUNK).decode("utf-8", "replace").strip()
-    return _without_outcome(process.returncode, said, job, seconds)
+        code = process.wait()
+    return _without_outcome(code, said, job, seconds)
 
 
-def _start(job: Job, folder: Path, answer: IO[bytes], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    job: Job, folder: Path, environment: dict[str, str], answer: IO[bytes], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__, str(folder)],
@@ -193,7 +207,7 @@ def _start(job: Job, folder: Path, answer: IO[bytes], errors: IO[bytes]) -> subp
             stdout=answer,
             stderr=errors,
             cwd=folder,
-            env=environment(job, folder / "scratch", os.environ),
+            env=environment,
             start_new_session=True,
         )
     except OSError as error:
@@ -201,7 +215,7 @@ def _start(job: Job, folder: Path, answer: IO[bytes], errors: IO[bytes]) -> subp
 
 
 def _follow(
-    process: subprocess.Popen[bytes],
+    process: subprocess.Popen[bytes] | Forked,
     deadline: float,
     batches: Iterator[list[dict[str, float]] | None],
     on_partial: Partial | None,
@@ -242,7 +256,7 @@ def _partials(scratch: Path, nonce: str) -> Iterator[list[dict[str, float]] | No
         yield [payload["scores"] for payload in found if payload] if end or len(text) == CHUNK else None
 
 
-def _end(process: subprocess.Popen[bytes], scratch: Path) -> None:
+def _end(process: subprocess.Popen[bytes] | Forked, scratch: Path) -> None:
     """Close the lifeline, wait for the supervisor, and do its work where it was itself killed."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
@@ -290,7 +304,9 @@ def _outcome(found: Mapping[str, Any], scratch: Path) -> Outcome:
 def _text(text: str, scratch: Path) -> str:
     """Text that can be stored and compared: no lone surrogates, and no path that differs from job to job."""
     text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
-    return text.replace(f"{scratch}/program/", "").replace(f"{scratch}/", "").replace(str(scratch), ".")
+    for place in (str(scratch), f"{sandbox.JOB}/scratch"):
+        text = text.replace(f"{place}/program/", "").replace(f"{place}/", "").replace(place, ".")
+    return text
 
 
 def _without_outcome(code: int, said: str, job: Job, seconds: float) -> Outcome:

@@ -2,7 +2,7 @@
 
 A process of its own, started by path with the job folder as its argument, standard library only. The
 candidate can fork, change its session, ignore signals, fill its memory or print without end: this process
-measures time and memory from outside, and at the end kills the whole tree. On Linux it adopts orphans
+measures time, memory and disk from outside, and at the end kills the whole tree. On Linux it adopts orphans
 ("child subreaper"), so a daemon that detached itself is still found; elsewhere such a daemon escapes.
 
 Its standard input is a lifeline: the first line is the job's secret, and its end means that whoever
@@ -25,15 +25,20 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+# Starts the worker of a job in a scratch folder, hands it the secret, and gives its process id and its output.
+Spawn = Callable[[Mapping[str, Any], Path, str], tuple[int, int]]
 
 KEPT = 16 << 10
 CHUNK = 64 << 10
 MAX_RESULT = 1 << 20
 TICK = 0.1
+DISK_TICK = 0.5
+MAX_PROCESSES = 512
 # Looking at the tree may take this part of the time, so that a tree of thousands doesn't slow itself down.
 SHARE = 0.05
 KILL_SECONDS = 10.0
@@ -138,10 +143,87 @@ def _tree_from_ps(root: int) -> dict[int, int]:
     return found
 
 
+def disk_use(folder: Path, pids: Iterable[int]) -> tuple[int, int]:
+    """Bytes on disk below `folder`, and bytes that processes hold in files without a name elsewhere (in memory).
+
+    Files that were removed while they are open count too: their space is free only when they are closed.
+    """
+    disk, memory, seen = 0, 0, set[tuple[int, int]]()
+    device = -1
+    with suppress(OSError):
+        device = folder.stat().st_dev
+    waiting = [str(folder)]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    facts = entry.stat(follow_symlinks=False)
+                    disk += facts.st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    for pid in pids:
+        with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
+            for handle in handles:
+                with suppress(OSError):
+                    facts = Path(handle.path).stat()
+                    place = (facts.st_dev, facts.st_ino)
+                    if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 0 and place not in seen:
+                        seen.add(place)
+                        if facts.st_dev == device:
+                            disk += facts.st_blocks * 512
+                        else:
+                            memory += facts.st_blocks * 512
+    return disk, memory
+
+
+def jail_command(arguments: list[str]) -> tuple[list[str], list[int]]:
+    """The command that enters a jail, and the descriptors it needs; the options would be seen from inside otherwise.
+
+    Args:
+        arguments: bwrap and its options; empty for no jail.
+    """
+    if not arguments:
+        return [], []
+    handle = os.memfd_create("jail")
+    os.write(handle, "\0".join(arguments[1:]).encode() + b"\0")
+    os.lseek(handle, 0, os.SEEK_SET)
+    return [arguments[0], "--args", str(handle), "--"], [handle]
+
+
+def start_process(job: Mapping[str, Any], scratch: Path, nonce: str) -> tuple[int, int]:
+    """Start the worker as a fresh process; see `Spawn`.
+
+    Raises:
+        OSError: When it can't be started.
+    """
+    jail, handles = jail_command(job["jail"])
+    try:
+        process = subprocess.Popen(
+            [*jail, *job["command"]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=scratch,
+            start_new_session=True,
+            pass_fds=handles,
+        )
+    finally:
+        for handle in handles:
+            os.close(handle)
+    # the watch collects the dead itself
+    process.returncode = 0
+    assert process.stdin is not None and process.stdout is not None
+    with suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(nonce.encode())
+    output = os.dup(process.stdout.fileno())
+    process.stdout.close()
+    return process.pid, output
+
+
 class Watch:
     """One worker under watch: why it ended, what it used, the end of what it printed."""
 
-    def __init__(self, job: Mapping[str, Any], folder: Path, nonce: str) -> None:
+    def __init__(self, job: Mapping[str, Any], folder: Path, nonce: str, spawn: Spawn = start_process) -> None:
         """Start the worker of the job in `folder`.
 
         Raises:
@@ -161,26 +243,15 @@ class Watch:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._terminate)
         self.started = time.monotonic()
-        self._worker = subprocess.Popen(
-            job["command"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self.scratch,
-            start_new_session=True,
-        )
-        assert self._worker.stdin is not None and self._worker.stdout is not None
-        with suppress(BrokenPipeError), self._worker.stdin as pipe:
-            pipe.write(nonce.encode())
-        self._output = self._worker.stdout.fileno()
+        self._worker, self._output = spawn(job, self.scratch, nonce)
+        self._look_at_disk = self.started
         os.set_blocking(self._output, False)
 
     def _terminate(self, *_: object) -> None:
         self._terminated = True
 
     def wait(self) -> str:
-        """Return why it ended, at the latest at the deadline: "exit", "time", "memory" or "stop"."""
-        limit = self.job["memory_mb"] * MIB
+        """Return why it ended, at the latest at the deadline: "exit", "time", a used-up resource or "stop"."""
         deadline = self.started + self.job["seconds"]
         look = self.started
         with selectors.DefaultSelector() as selector:
@@ -202,8 +273,8 @@ class Watch:
                 if now >= deadline:
                     return "time"
                 if now >= look:
-                    if self._measure() > limit:
-                        return "memory"
+                    if used_up := self._measure():
+                        return used_up
                     spent = time.monotonic() - now
                     look = now + max(TICK, spent / SHARE)
 
@@ -217,14 +288,23 @@ class Watch:
         del self.tail[:-KEPT]
         return bool(chunk)
 
-    def _measure(self) -> int:
+    def _measure(self) -> str:
+        """Look at the tree; which resource it used up: "memory", "disk", "processes" or none."""
         processes = tree(os.getpid())
         total = sum(processes.values())
         if total > self.peak and len(processes) > 1:
             # Forked children share most of their pages: look closer before anything is held against them.
             total = sum(_proportional(pid, resident) for pid, resident in processes.items())
+        if (now := time.monotonic()) >= self._look_at_disk:
+            disk, memory = disk_use(self.scratch, processes)
+            total += memory
+            self._look_at_disk = now + max(DISK_TICK, (time.monotonic() - now) / SHARE)
+            if disk > self.job["disk_mb"] * MIB:
+                return "disk"
         self.peak = max(self.peak, total)
-        return total
+        if total > self.job["memory_mb"] * MIB:
+            return "memory"
+        return "processes" if len(processes) > MAX_PROCESSES else ""
 
     def _reap(self) -> bool:
         """Collect the dead; False when no child, and so no descendant, is left."""
@@ -236,15 +316,21 @@ class Watch:
             if pid == 0:
                 return True
             self.peak = max(self.peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-            if pid == self._worker.pid:
-                self.code = self._worker.returncode = os.waitstatus_to_exitcode(status)
+            if pid == self._worker:
+                code = os.waitstatus_to_exitcode(status)
+                # a jail passes a signal on as shells do
+                self.code = 128 - code if self.job["jailed"] and code > 128 else code
                 self.seconds = time.monotonic() - self.started
 
     def end(self) -> bool:
         """Kill the whole tree; False when something is left that the kernel won't let go of."""
         give_up = time.monotonic() + KILL_SECONDS
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._worker.pid, signal.SIGKILL)
+            os.killpg(self._worker, signal.SIGKILL)
+        # a jail's keeper among them: with it goes all that is inside, at once
+        for pid in _children(os.getpid()):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         while self._reap():
             if time.monotonic() > give_up:
                 return False
@@ -267,12 +353,15 @@ class Watch:
             found = {"status": "timed_out", "reason": f"stopped after {self.job['seconds']:g} s"}
         elif why == "memory":
             found = {"status": "out_of_memory", "reason": f"used more than {self.job['memory_mb']} MiB"}
+        elif why == "disk":
+            found["reason"] = f"kept more than {self.job['disk_mb']} MiB on disk"
+        elif why == "processes":
+            found["reason"] = f"started more than {MAX_PROCESSES} processes"
         elif self.code is not None and self.code < 0:
             found["reason"] = f"killed by {signal_name(-self.code)}"
         else:
             line = read_plain(self.scratch / ".worker" / "result.json", MAX_RESULT)
-            missing = {"status": "crashed", "reason": f"exited with status {self.code} without a result"}
-            found = verified(line, self.nonce, "result") or missing
+            found = verified(line, self.nonce, "result") or {**found, "reason": self._nothing()}
         return {
             **found,
             "kind": "outcome",
@@ -280,6 +369,13 @@ class Watch:
             "seconds": self.seconds,
             "peak_mb": self.peak / MIB,
         }
+
+    def _nothing(self) -> str:
+        """Why there is no result, where the worker left by itself."""
+        said = self.tail.decode("utf-8", "replace").strip()
+        if self.job["jailed"] and said.startswith("bwrap: "):
+            return f"the jail failed: {said.splitlines()[0].removeprefix('bwrap: ')}"
+        return f"exited with status {self.code} without a result"
 
 
 def signal_name(number: int) -> str:
@@ -290,7 +386,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, spawn: Spawn = start_process) -> None:
     """Run the job in `folder` to its end, write its outcome, and leave no process behind.
 
     A job that was stopped has no outcome: its folder is removed, as whoever started it may be dead.
@@ -306,8 +402,8 @@ def main(folder: Path) -> None:
         nonce += byte
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    watch = Watch(job, folder, nonce.decode().strip())
+    job = json.loads((folder / "watch.json").read_text(encoding="utf-8"))
+    watch = Watch(job, folder, nonce.decode().strip(), spawn)
     why = "stop"
     try:
         why = watch.wait()

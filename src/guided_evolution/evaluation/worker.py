@@ -5,9 +5,9 @@ interpreter can run it. It reads a secret from its standard input, calls one fun
 leaves `result.json` (and `progress.jsonl` for partial results), each signed with the secret. A candidate
 that writes such a file by itself and leaves is therefore not believed.
 
-What this does not stop: the candidate runs in this very process, so code that means to cheat can look for
-the secret in this program's frames or replace the evaluator's functions, jailed or not. Whoever needs more
-has to score outside of the candidate's process, and to score the champions again.
+The candidate runs in this very process. `guard` notices when it replaced what it is measured with; code that is
+made to cheat can still look for the secret in this program's frames, jailed or not. Whoever needs more scores
+outside of the candidate's process.
 """
 
 from __future__ import annotations
@@ -34,13 +34,22 @@ from typing import Any
 MIB = 1 << 20
 RESERVE = 64 * MIB
 MODULE = "_guided_evolution_evaluator"
+GUARD = "_guided_evolution_guard"
 MAX_FEEDBACK = 4_000
 MAX_REASON = 500
 MAX_FRAMES = 20
 MAX_FILE = 4 << 30
 MAX_OPEN = 4_096
+# Processes and threads; counted for a user or a namespace, so only where the job has one of its own.
+MAX_PROCESSES = 1_024
 PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+CAPABILITY_VERSION = 0x20080522
 FULL = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+# What signs a result is taken before any program is loaded.
+DUMPS, SIGN, SHA256 = json.dumps, hmac.new, hashlib.sha256
 
 
 class ResultError(Exception):
@@ -78,13 +87,13 @@ def main(folder: Path) -> None:
         nonce = pipe.read().strip().encode()
     _let_go_of_stdin()
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    _restrict(job["memory_mb"])
+    _restrict(job)
     scratch = folder / "scratch"
     for payload in _produce(job, scratch):
-        text = json.dumps(payload, allow_nan=False)
-        mark = hmac.new(nonce, text.encode(), hashlib.sha256).hexdigest()
+        text = DUMPS(payload, allow_nan=False)
+        mark = SIGN(nonce, text.encode(), SHA256).hexdigest()
         try:
-            _write(scratch / ".worker", payload["kind"], json.dumps({"payload": text, "hmac": mark}))
+            _write(scratch / ".worker", payload["kind"], DUMPS({"payload": text, "hmac": mark}))
         except OSError as error:
             _say(f"the {payload['kind']} could not be written: {error.strerror}")
             os._exit(1)
@@ -107,16 +116,22 @@ def _let_go_of_stdin() -> None:
     os.close(nothing)
 
 
-def _restrict(memory_mb: int) -> None:
-    """Set the limits that the kernel keeps by itself; the supervisor watches the whole tree besides."""
+def _restrict(job: Mapping[str, Any]) -> None:
+    """Set the limits that the kernel keeps by itself, and become who the job is to run as.
+
+    The supervisor watches the whole tree besides.
+    """
     # Address space that is reserved counts too (thread stacks, arenas), so the margin is wide: this only
     # stops a single huge allocation that would hit the machine between two looks of the supervisor.
-    data = int(memory_mb * 1.25 + 1024) * MIB + RESERVE
+    data = int(job["memory_mb"] * 1.25 + 1024) * MIB + RESERVE
+    seconds = int(job["seconds"] * (job["threads"] + 1)) + 10
     for kind, most in (
         (resource.RLIMIT_DATA, data),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, MAX_FILE),
         (resource.RLIMIT_NOFILE, MAX_OPEN),
+        (resource.RLIMIT_CPU, seconds),
+        *([(resource.RLIMIT_NPROC, MAX_PROCESSES)] if job["jailed"] else []),
     ):
         _, hard = resource.getrlimit(kind)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -128,6 +143,16 @@ def _restrict(memory_mb: int) -> None:
         # If the machine runs out of memory, the kernel shall pick the candidate and not the run.
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    if job["uid"] is not None:
+        os.setgroups([])
+        os.setresgid(job["uid"], job["uid"], job["uid"])
+        os.setresuid(job["uid"], job["uid"], job["uid"])
+        header, nothing = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
+        ctypes.CDLL(None).capset(ctypes.byref(header), ctypes.byref(nothing))
+        # it is cleared by the change of user
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def _make_room(chain: list[BaseException]) -> None:
@@ -153,7 +178,7 @@ def _produce(job: Mapping[str, Any], scratch: Path) -> Iterator[dict[str, Any]]:
     """Yield the partial results as they come, and last of all the result, whatever the candidate does."""
     folders = (scratch / "program", Path(job["problem"]))
     try:
-        answer = _call(job, scratch, folders)
+        answer, guard = _call(job, scratch, folders)
         if isinstance(answer, Iterator):
             last: object = None
             while True:
@@ -162,9 +187,11 @@ def _produce(job: Mapping[str, Any], scratch: Path) -> Iterator[dict[str, Any]]:
                 except StopIteration as end:
                     answer = end.value if isinstance(end.value, Mapping) else last
                     break
+                _require_unchanged(guard)
                 scores = {name: value for name, value in _table(last, job).items() if _is_finite(value)}
                 yield {"kind": "progress", "scores": {name: float(value) for name, value in scores.items()}}
         result = _judge(answer, job)
+        _require_unchanged(guard)
     except ResultError as error:
         result = {"status": "crashed", "reason": str(error)}
     except BaseException as error:  # noqa: BLE001 - the border: anything a candidate raises is its result
@@ -172,31 +199,42 @@ def _produce(job: Mapping[str, Any], scratch: Path) -> Iterator[dict[str, Any]]:
     yield {"kind": "result", **result}
 
 
-def _call(job: Mapping[str, Any], scratch: Path, folders: tuple[Path, Path]) -> object:
-    """Import the evaluator and call the stage's function; a missing `check` or `prepare` passes."""
+def _require_unchanged(guard: Any) -> None:
+    if what := guard.changed():
+        raise ResultError(f"the program changed {what}, so its score is not believed")
+
+
+def _call(job: Mapping[str, Any], scratch: Path, folders: tuple[Path, Path]) -> tuple[object, Any]:
+    """Import the evaluator and call the stage's function; a missing `check` or `prepare` passes.
+
+    Returns:
+        The function's answer, and the guard that was set before it was called.
+    """
     stage: str = job["stage"]
     data = None if job["data"] is None else Path(job["data"])
     context = Context(job["seed"], job["device"], scratch, data, stage, job["threads"])
     # The program first: its files import each other, and not the originals beside the evaluator.
     sys.path[:0] = [str(folder) for folder in folders]
     random.seed(context.seed)
-    function = getattr(_load(folders[1] / job["evaluator"]), stage, None)
+    evaluator = _load(folders[1] / job["evaluator"], MODULE)
+    guard = _load(Path(__file__).with_name("guard.py"), GUARD).Guard(evaluator, folders[1])
+    function = getattr(evaluator, stage, None)
     if function is None:
         if stage in ("check", "prepare"):
-            return None
+            return None, guard
         raise ResultError(f"{job['evaluator']} has no function {stage}")
     given = [] if stage == "prepare" else [str(folders[0] / job["program"])]
     if _places(function) > len(given):
-        return function(*given, context)
-    return function(*given)
+        return function(*given, context), guard
+    return function(*given), guard
 
 
-def _load(path: Path) -> object:
-    spec = importlib.util.spec_from_file_location(MODULE, path)
+def _load(path: Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ResultError(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -223,7 +261,7 @@ def _judge(answer: object, job: Mapping[str, Any]) -> dict[str, Any]:
     scores: dict[str, float] = {}
     for name in wanted:
         if stage == "evaluate":
-            scores[name] = _objective(name, table)
+            scores[name] = _objective(name, table, job["ranges"])
         elif _is_finite(table[name]):
             scores[name] = float(table[name])
     if stage == "test" and not scores:
@@ -246,7 +284,7 @@ def _table(answer: object, job: Mapping[str, Any]) -> dict[str, Any]:
     raise ResultError(f"{job['stage']} returned {what}, expected a dict")
 
 
-def _objective(name: str, table: Mapping[str, Any]) -> float:
+def _objective(name: str, table: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> float:
     if name not in table:
         raise ResultError(f'objective "{name}" is missing')
     number = _number(table[name])
@@ -254,6 +292,9 @@ def _objective(name: str, table: Mapping[str, Any]) -> float:
         raise ResultError(f'objective "{name}" is a {type(table[name]).__name__}, expected a number')
     if not math.isfinite(number):
         raise ResultError(f'objective "{name}" is {number}')
+    low, high = ranges.get(name, (-math.inf, math.inf))
+    if not low <= number <= high:
+        raise ResultError(f'objective "{name}" is {number:g}, outside its range from {low:g} to {high:g}')
     return number
 
 

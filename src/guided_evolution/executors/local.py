@@ -10,6 +10,8 @@ from pathlib import Path
 
 from guided_evolution.errors import RunError, UsageError
 from guided_evolution.evaluation import Job, launch
+from guided_evolution.evaluation.forking import ForkServer
+from guided_evolution.executors.gpus import Gpus
 from guided_evolution.individual import Outcome, Status
 
 SHORT = ("check", "prepare")
@@ -41,6 +43,9 @@ class LocalExecutor:
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
         self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._server: ForkServer | None = None
+        self._gpus = Gpus()
         self._long = ThreadPoolExecutor(workers, thread_name_prefix="evaluate")
         self._short = ThreadPoolExecutor(workers, thread_name_prefix="check")
 
@@ -56,10 +61,19 @@ class LocalExecutor:
         if self._stop.is_set():
             return Outcome(Status.LOST, "stopped before it began")
         folder = self._folder / f"{job.name}-{secrets.token_hex(4)}"
-        return launch.run(job, folder, on_partial, self._stop)
+        with self._gpus.taken(job) as placed:
+            return launch.run(placed, folder, on_partial, self._stop, self._server_for(job))
+
+    def _server_for(self, job: Job) -> ForkServer | None:
+        with self._lock:
+            if self._server is None and job.preload:
+                self._server = ForkServer(job.preload)
+            return self._server
 
     def close(self) -> None:
         """Kill what runs, give up what waits, and return when all of it is gone."""
         self._stop.set()
         self._long.shutdown()
         self._short.shutdown()
+        if self._server is not None:
+            self._server.close()
