@@ -207,6 +207,13 @@ def test_an_empty_reply_is_a_reply(server: Server) -> None:
     assert ask(server).text == ""
 
 
+def test_tokens_from_the_providers_cache_are_counted(server: Server) -> None:
+    server.answers = [reply_with("x", usage=USAGE | {"prompt_tokens_details": {"cached_tokens": 5}})]
+    assert ask(server).tokens_cached == 5
+    server.answers = [reply_with("x")]
+    assert ask(server).tokens_cached is None
+
+
 def test_missing_usage_is_not_zero(server: Server) -> None:
     server.answers = [reply_with("x", usage=None)]
     reply = ask(server)

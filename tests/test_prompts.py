@@ -61,6 +61,18 @@ def test_the_block_comes_last() -> None:
         assert fill(name, block="THE_BLOCK = 1").rstrip().endswith("THE_BLOCK = 1\n```")
 
 
+def test_what_is_the_same_in_every_prompt_of_a_run_comes_first_so_that_caches_of_prefixes_hit() -> None:
+    for name in ("mutate", "mate_accuracy", "mate_efficiency"):
+        same = {"summary": "Digits.", "rules": "- Keep the shapes.", "keep": "- Keep the class."}
+        one, other = (
+            Book().fill(name, **{variable: same.get(variable, f"{number}") for variable in VARIABLES[name]})
+            for number in (1, 2)
+        )
+        stable = one[: one.index("- Keep the class.")]
+        assert "- Keep the shapes." in stable
+        assert other.startswith(stable)
+
+
 def test_a_problems_own_prompt_replaces_the_packaged_one(tmp_path: Path) -> None:
     (tmp_path / "complex.md").write_text("Do it $5 better.\n\n## Moves for a function\n- Try harder.\n")
     with pytest.raises(ProblemError, match=r"unknown|complex"):

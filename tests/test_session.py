@@ -126,6 +126,30 @@ def test_a_problem_that_changed_is_refused(tiny: Problem, tmp_path: Path) -> Non
         session.resume(tmp_path / "run", llm=FunctionLLM(scripted_reply, "fake"))
 
 
+def test_a_problem_that_changed_is_accepted_when_told_so_and_the_record_says_it(tiny: Problem, tmp_path: Path) -> None:
+    def model() -> FunctionLLM:
+        return FunctionLLM(scripted_reply, "fake")
+
+    before = session.start(tiny, Settings(population=2, generations=0), tmp_path / "run", (), model())
+    kept = {each.id: each.scores for each in before.individuals}
+    evaluator = tiny.folder / "evaluate.py"
+    evaluator.write_text(evaluator.read_text().replace('"largest"', '"changed": 1, "largest"'))
+    (tiny.folder / "seed.py").write_text(tiny.files["seed.py"].replace("return 1", "return 9"))
+    run = session.resume(tmp_path / "run", (), {"generations": 1}, model(), accept_problem=True)
+    assert {each.id: each.scores for each in run.individuals} | kept == {
+        each.id: each.scores for each in run.individuals
+    }
+    assert run.seed.genome == before.seed.genome
+    measured = [each for each in run.individuals if each.generation == 1 and each.twin is None]
+    assert all(each.outcome and each.outcome.metrics["changed"] == 1 for each in measured)
+    assert [change["individuals"] for change in run.problem_changes] == [3]
+    assert len(session.resume(tmp_path / "run", llm=model()).problem_changes) == 1, "accepted once, it goes on"
+    table = tiny.folder / "problem.toml"
+    table.write_text(table.read_text().replace('goal = "min"', 'goal = "max"'))
+    with pytest.raises(ProblemError, match="other objectives"):
+        session.resume(tmp_path / "run", llm=model(), accept_problem=True)
+
+
 def test_prepare_runs_once_before_the_seed_and_its_failure_is_named(tmp_path: Path) -> None:
     folder = write_tiny_problem(tmp_path / "tiny")
     log = tmp_path / "log"

@@ -20,6 +20,7 @@ def evolve(
     llm: str | LLM | None = None,
     folder: str | Path | None = None,
     listeners: Iterable[Listener] = (),
+    reuse: Iterable[str | Path] = (),
     **options: Any,
 ) -> Run:
     """Evolves a problem and gives the finished run.
@@ -29,6 +30,7 @@ def evolve(
         llm: A model specification as on the command line, or a model.
         folder: Where the run is kept; None makes a new folder below `runs`.
         listeners: Hear every event.
+        reuse: Other runs of the problem; a program that was scored there isn't scored again.
         options: Anything of `Settings`, e.g. `generations=5, seed=7`.
 
     Raises:
@@ -43,4 +45,4 @@ def evolve(
         model, options["llm"] = llm, llm.name
     settings = settings.with_changes(options, "evolve")
     where = Path(folder) if folder else session.default_folder(loaded, Path("runs"))
-    return session.start(loaded, settings, where, listeners, model)
+    return session.start(loaded, settings, where, listeners, model, reuse=[Path(path) for path in reuse])

@@ -185,6 +185,7 @@ class Breeder:
         async with self._lane:
             self.before_asking()
             self._emit(Event("ask", number, request.purpose))
+            request = replace(request, individual=number)
             reply = await self._llm.ask(request, lambda piece: self._emit(Event("text", number, piece)))
             # half a character at a broken stream's end can't be stored, and must not end a run
             reply = replace(reply, text=_whole(reply.text), reasoning=_whole(reply.reasoning))
@@ -201,6 +202,7 @@ class Breeder:
                 seconds=reply.seconds,
                 temperature=request.temperature,
                 max_tokens=request.max_tokens,
+                tokens_cached=reply.tokens_cached,
             )
             self._store.put_exchange(number, turn, exchange, cut=reply.cut)
         self._emit(Event("reply", number, data={"seconds": reply.seconds, "tokens_out": reply.tokens_out}))

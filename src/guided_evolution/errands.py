@@ -16,12 +16,11 @@ from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.executors.opening import open_executor
 from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.llm import LLM
-from guided_evolution.llm.spec import open_llm
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
 from guided_evolution.run import Run
 from guided_evolution.scoring import Scorer
-from guided_evolution.session import cores, locked, prepare, resolved, run_async
+from guided_evolution.session import locked, open_model, prepare, resolved, run_async
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
@@ -66,15 +65,17 @@ def test(
     for individual in wanted:
         if individual.status is Status.REJECTED:
             raise RunError(f"{folder}: individual {individual.id} was rejected: it has no program of its own.")
-    store = Store.open(folder, write=True)
     try:
-        with locked(folder), contextlib.closing(_for_tests(settings, folder, store, wanted, again)) as executor:
+        with (
+            locked(folder),
+            contextlib.closing(Store.open(folder, write=True)) as store,
+            contextlib.closing(_for_tests(settings, folder, store, wanted, again)) as executor,
+        ):
             errand = Errand(problem, settings, executor, store)
             return run_async(lambda: _test(errand, wanted, on_outcome, again=again))
     finally:
         with contextlib.suppress(OSError):
             (folder / TEST_JOBS).rmdir()
-        store.close()
 
 
 def _for_tests(settings: Settings, folder: Path, store: Store, wanted: Sequence[Individual], again: bool) -> Executor:
@@ -120,7 +121,7 @@ def check(
     store = Store.create(folder)
     errand = Errand(problem, settings, LocalExecutor(1, folder / "jobs"), store)
     try:
-        run_async(lambda: _check(errand, llm or open_llm(settings.llm, threads=cores()), tell))
+        run_async(lambda: _check(errand, llm or open_model(settings), tell))
     finally:
         errand.executor.close()
         store.close()

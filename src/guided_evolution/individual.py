@@ -37,6 +37,7 @@ class Outcome:
         log_tail: The last part of what the candidate printed.
         seconds: Wall time of the worker process.
         peak_mb: Largest resident memory of its process tree, in MiB.
+        taken_from: The run whose record it was taken from; empty when it was measured in its own run.
     """
 
     status: Status
@@ -47,6 +48,7 @@ class Outcome:
     log_tail: str = ""
     seconds: float = 0.0
     peak_mb: float = 0.0
+    taken_from: str = ""
 
     @property
     def ok(self) -> bool:
@@ -74,6 +76,7 @@ class Exchange:
         tokens_out: Reply tokens, or None when the provider did not say.
         usd: Price in US dollars; None when it is not known, 0 for a local model.
         verdict: Empty when the reply was used, else why it was not.
+        tokens_cached: Those of the prompt tokens that the provider found in its cache; None when it named none.
     """
 
     purpose: str
@@ -89,6 +92,7 @@ class Exchange:
     temperature: float | None = None
     max_tokens: int | None = None
     verdict: str = ""
+    tokens_cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

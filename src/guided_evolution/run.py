@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from guided_evolution import population
 from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
+from guided_evolution.llm.recorded import Recorded, RecordedLLM
 from guided_evolution.problem import Constraint, Limits, Objective, Problem, Sandboxing
 from guided_evolution.store import FILE, Store
 from guided_evolution.verification import FIRST, VERIFY
 
 LOCK = "lock"
+_WARM = 0.4  # the largest temperature of the paper, which others than small models are asked at
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -45,18 +48,56 @@ class Run:
             raise RunError(f"{self.folder}: the run was ended before it began; remove the folder.")
         return problem_from_json(kept)
 
+    @property
+    def problem_digest(self) -> str:
+        """The digest of the problem by which the run scores; see `Problem.digest`."""
+        return str(self._store.meta("problem")["digest"])
+
     def require_unchanged_problem(self) -> None:
         """Makes sure that scores of now would compare with this run's.
 
         Raises:
             ProblemError: When the problem's seed, evaluator or limits changed since the run began, or it is gone.
         """
-        folder, digest = self.problem.folder, self._store.meta("problem")["digest"]
-        if Problem.load(folder).digest != digest:
+        folder = self.problem.folder
+        if Problem.load(folder).digest != self.problem_digest:
             raise ProblemError(
-                f"{folder} changed since this run began, so its scores would not compare. "
-                "Undo the change, or begin a new run."
+                f"{folder} changed since this run began, so its scores would not compare. Undo the change, begin a "
+                f"new run, or keep the scores as they are: `ge resume {self.folder} --accept-changes`."
             )
+
+    def changed_problem(self) -> Problem:
+        """The problem as its folder holds it now; the seed program stays the one that this run began with.
+
+        Raises:
+            ProblemError: When its objectives are others, so that old and new scores have nothing in common.
+        """
+        old, new = self.problem, Problem.load(self.problem.folder)
+        goals = [[(each.name, each.goal) for each in problem.objectives] for problem in (old, new)]
+        if goals[0] != goals[1]:
+            raise ProblemError(f"{new.folder} has other objectives than when this run began: begin a new run.")
+        return dataclasses.replace(new, files=old.files)
+
+    @property
+    def replay_of(self) -> str:
+        """The run whose replies this one was made from again; empty for any other."""
+        return str(self._store.meta("replay_of", ""))
+
+    @property
+    def plans(self) -> Mapping[str, Any]:
+        """How many children each generation was to have; see `Store.plans`."""
+        return self._store.plans()
+
+    @cached_property
+    def recorded(self) -> list[Recorded]:
+        """Every question with its answer, lessons included."""
+        return self._store.recorded()
+
+    @property
+    def problem_changes(self) -> list[dict[str, Any]]:
+        """Each change of the problem that was accepted: when, at how many individuals, and the digests around it."""
+        changes: list[dict[str, Any]] = self._store.meta("problem_changes", [])
+        return changes
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -189,6 +230,23 @@ def open_run(path: str | Path) -> Run:
     return Run(path.parent if path.name == FILE else path)
 
 
+def recorded_model(path: str | Path, *, in_place: bool = False) -> RecordedLLM:
+    """A run's recorded replies as a model: `--llm replay:RUN`, and in their places for `ge replay RUN`.
+
+    Raises:
+        RunError: When there is no run, or its record can't be read.
+    """
+    store = Store.open(path)
+    recorded = store.recorded()
+    small = store.meta("small")
+    store.close()
+    if small is None:  # a record of the first schema doesn't say, but only small models are asked for these
+        small = any(each.exchange.purpose in ("distil", "apply") for each in recorded) or any(
+            (each.exchange.temperature or 0) > _WARM for each in recorded
+        )
+    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place)
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process is working on a run."""
     try:
@@ -222,6 +280,19 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
         "evaluator": problem.evaluator,
         "digest": problem.digest,
     }
+
+
+def accept_changes(store: Store, problem: Problem) -> None:
+    """Writes down that a run goes on with a changed problem; the scores it has stay as they are."""
+    old, digest = store.meta("problem"), Problem.load(problem.folder).digest
+    change = {
+        "accepted": time.time(),
+        "individuals": len(store.outcomes("evaluate")),
+        "before": old["digest"],
+        "after": digest,
+    }
+    changes = [*store.meta("problem_changes", []), change]
+    store.put_meta(problem={**problem_to_json(problem), "digest": digest}, problem_changes=changes)
 
 
 def problem_from_json(document: Mapping[str, Any]) -> Problem:

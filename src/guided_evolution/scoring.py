@@ -6,9 +6,12 @@ A program that was scored before, under whatever id, is never evaluated again; w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
+from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.events import Event
 from guided_evolution.executors import Executor
@@ -20,6 +23,7 @@ from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
 _CHECK_SECONDS = 60.0
+_ROOM = 1 << 20
 
 
 class LostError(Exception):
@@ -61,7 +65,6 @@ class Scorer:
             memory_mb=limits.memory_mb,
             threads=self.threads,
             seed=self._settings.seed,
-            gpus=0 if quick else limits.gpus,
             device="cuda" if limits.gpus and not quick else "cpu",
             data=data_folder(),
             network=limits.network,
@@ -84,7 +87,7 @@ class Scorer:
             recorded = self._store.check(digest)
             if recorded is not None:
                 return recorded
-            self._checks[digest] = asyncio.ensure_future(self._check(number, genome))
+            self._checks[digest] = _begun(self._check(number, genome))
         return await asyncio.shield(self._checks[digest])
 
     async def _check(self, number: int, genome: Genome) -> Outcome:
@@ -94,6 +97,7 @@ class Scorer:
         if outcome.status is Status.LOST:
             del self._checks[genome.digest]
             raise LostError(outcome.reason)
+        self._require_room(outcome)
         self._store.put_check(genome.digest, outcome)
         return outcome
 
@@ -103,7 +107,7 @@ class Scorer:
         if digest not in self._scores:
             recorded = self._store.outcome_of(digest)
             work = self._evaluate(individual) if recorded is None else _ready(recorded)
-            self._scores[digest] = asyncio.ensure_future(work)
+            self._scores[digest] = _begun(work)
         return await asyncio.shield(self._scores[digest])
 
     async def again(self, individual: Individual) -> Outcome:
@@ -134,7 +138,21 @@ class Scorer:
         outcome = await asyncio.wrap_future(self._executor.submit(job, partial))
         if outcome.status is Status.LOST:
             del self._scores[individual.genome.digest]
+        self._require_room(outcome)
         return outcome
+
+    def _require_room(self, outcome: Outcome) -> None:
+        """Makes sure that a failure is the candidate's own: on a full disk any program fails."""
+        folder = self._store.path.parent
+        if not outcome.ok and shutil.disk_usage(folder).free < _ROOM:
+            raise RunError(f"{folder}: the disk is full. Nothing is lost: make room, and `ge resume {folder}` goes on.")
+
+
+def _begun(work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
+    """A task of its own; the run's first failure ends the run, and later ones have nobody left who listens."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 async def _ready(outcome: Outcome) -> Outcome:

@@ -20,6 +20,10 @@ def show_run(run: Run, console: Console) -> None:
         f"[bold]{escape(run.problem.name)}[/]  {run.status}"
         f"{f' ({escape(run.stop_reason)})' if run.stop_reason else ''}  {format_seconds(run.seconds)}"
     )
+    if run.replay_of:
+        console.print(Text(f"made again from the replies of {run.replay_of}"))
+    for change in run.problem_changes:
+        console.print(f"The problem was changed after {change['individuals']} individuals; their scores were kept.")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("id", "gen", "status", *(each.name for each in run.problem.objectives), "parents", "made by"):
         table.add_column(name, justify="left" if name in ("status", "made by", "parents") else "right")
@@ -45,6 +49,8 @@ def _row(run: Run, individual: Individual) -> list[str | Text]:
         made += f" (same program as {individual.twin})"
     elif not individual.ok and individual.outcome:
         made += f": {individual.outcome.reason}"
+    if individual.outcome and individual.outcome.taken_from:
+        made += f" (scored in {individual.outcome.taken_from})"
     parents = " ".join(map(str, individual.origin.parents))
     return [str(individual.id), str(individual.generation), individual.status.value, *values, parents, Text(made)]
 
@@ -57,6 +63,8 @@ def show_individual(run: Run, number: int, console: Console) -> None:
     if outcome is not None:
         text = format_scores(run.problem, outcome.scores) if outcome.ok else f"{outcome.status}: {outcome.reason}"
         console.print(Text(f"{text}   {outcome.seconds:.1f} s, {outcome.peak_mb:.0f} MB"))
+        if outcome.taken_from:
+            console.print(Text(f"scored in {outcome.taken_from}", style="dim"))
         if outcome.feedback:
             console.print(Text(outcome.feedback, style="dim"))
     for parent in individual.origin.parents:

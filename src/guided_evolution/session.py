@@ -29,7 +29,8 @@ from guided_evolution.llm.spec import open_llm
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
-from guided_evolution.run import LOCK, Run, problem_to_json
+from guided_evolution.reuse import borrow, lender
+from guided_evolution.run import LOCK, Run, accept_changes, problem_to_json, recorded_model
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
@@ -52,6 +53,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def open_model(settings: Settings) -> LLM:
+    """The model that the settings name.
+
+    Raises:
+        UsageError: As `open_llm`.
+        RunError: When a recorded run is named that can't be read.
+    """
+    return open_llm(settings.llm, threads=cores(), recorded=recorded_model)
+
+
 def resolved(settings: Settings) -> Settings:
     """The settings with workers and threads decided for this machine; a cluster decides on its workers itself."""
     if settings.executor != "local":
@@ -63,12 +74,21 @@ def resolved(settings: Settings) -> Settings:
 
 
 def start(
-    problem: Problem, settings: Settings, folder: Path, listeners: Iterable[Listener] = (), llm: LLM | None = None
+    problem: Problem,
+    settings: Settings,
+    folder: Path,
+    listeners: Iterable[Listener] = (),
+    llm: LLM | None = None,
+    *,
+    reuse: Sequence[Path] = (),
+    fill: Callable[[Store], None] = lambda store: None,
 ) -> Run:
     """Begins a run in a new folder and goes through with it.
 
     Args:
         llm: A model to use instead of the one the settings name; it is closed at the end.
+        reuse: Other runs of the problem; a program that was scored there isn't scored again.
+        fill: Gets the new record before anything else happens.
 
     Raises:
         GuidedEvolutionError: As `Evolution.run`; the record says what happened until then.
@@ -77,64 +97,90 @@ def start(
     Book(problem.prompts).check()
     settings = resolved(settings)
     check_executor(settings)
-    llm = llm or open_llm(settings.llm, threads=cores())  # a missing key must leave no run behind
-    store = Store.create(
-        folder,
-        problem=problem_to_json(problem),
-        settings=settings.to_json(),
-        versions={"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()},
-        status="running",
-    )
-    return _go(problem, settings, store, listeners, llm)
+    llm = llm or open_model(settings)  # a missing key must leave no run behind
+    for path in reuse:
+        lender(path, problem.digest, settings.seed).close()
+    versions = {"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()}
+
+    def create() -> Store:
+        kept = {"problem": problem_to_json(problem), "settings": settings.to_json()}
+        lenders = [str(path.resolve()) for path in reuse]
+        store = Store.create(folder, **kept, versions=versions, status="running", reuse=lenders)
+        fill(store)
+        return store
+
+    return _go(problem, settings, folder, create, listeners, llm)
 
 
 def resume(
-    folder: Path, listeners: Iterable[Listener] = (), changes: Mapping[str, Any] | None = None, llm: LLM | None = None
+    folder: Path,
+    listeners: Iterable[Listener] = (),
+    changes: Mapping[str, Any] | None = None,
+    llm: LLM | None = None,
+    *,
+    accept_problem: bool = False,
 ) -> Run:
     """Goes on with a run that was stopped in whatever way; what is recorded is not done again.
 
     Args:
         changes: Settings to replace, e.g. a larger budget or another number of workers.
+        accept_problem: Whether to go on when the problem changed since the run began. The seed and the scores
+            stay, what is scored from now on is scored by the changed problem, and the record says so.
 
     Raises:
         RunError: When there is no run, or another process is working on it.
-        ProblemError: When the problem's seed, evaluator or limits changed since it began.
+        ProblemError: When the problem's seed, evaluator or limits changed since it began; its objectives never may.
     """
     run = Run(folder)
-    run.require_unchanged_problem()
     problem = run.problem
+    changed = accept_problem and Problem.load(problem.folder).digest != run.problem_digest
+    if changed:
+        problem = run.changed_problem()
+    else:
+        run.require_unchanged_problem()
     settings = resolved(Settings().with_changes(run.settings, str(folder)))
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
     check_executor(settings)
-    llm = llm or open_llm(settings.llm, threads=cores())
-    store = Store.open(folder, write=True)
-    return _go(problem, settings, store, listeners, llm)
+    llm = llm or open_model(settings)
+
+    def opened() -> Store:
+        store = Store.open(folder, write=True)
+        if changed:
+            accept_changes(store, problem)
+        return store
+
+    return _go(problem, settings, folder, opened, listeners, llm)
 
 
-def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[Listener], llm: LLM) -> Run:
-    folder = store.path.parent
+def _go(
+    problem: Problem,
+    settings: Settings,
+    folder: Path,
+    opened: Callable[[], Store],
+    listeners: Iterable[Listener],
+    llm: LLM,
+) -> Run:
     listeners = tuple(listeners)
-    try:
-        with locked(folder):
-            store.put_meta(status="running", stop_reason="", settings=settings.to_json())
-            note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
+    with locked(folder), contextlib.closing(opened()) as store:
+        store.put_meta(status="running", stop_reason="", settings=settings.to_json(), small=llm.small)
+        note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
+        gone = [Event("note", text=line) for line in borrow(store)]
+        for event in (note, *gone):
             for listener in listeners:
-                listener.on(note)
-            try:
-                run_async(lambda: _evolve(problem, settings, store, listeners, llm))
-            except ModelError as error:
-                store.put_meta(status="failed", stop_reason=str(error))
-                hint = f"{str(error).strip()} Nothing is lost: `ge resume {folder}` goes on."
-                raise ModelError(hint, permanent=error.permanent) from error
-            except GuidedEvolutionError as error:
-                store.put_meta(status="failed", stop_reason=str(error))
-                raise
-            except (KeyboardInterrupt, asyncio.CancelledError):
-                store.put_meta(status=INTERRUPTED, stop_reason=INTERRUPTED)
-                raise KeyboardInterrupt from None
-    finally:
-        store.close()
+                listener.on(event)
+        try:
+            run_async(lambda: _evolve(problem, settings, store, listeners, llm))
+        except ModelError as error:
+            store.put_meta(status="failed", stop_reason=str(error))
+            hint = f"{str(error).strip()} Nothing is lost: `ge resume {folder}` goes on."
+            raise ModelError(hint, permanent=error.permanent) from error
+        except GuidedEvolutionError as error:
+            store.put_meta(status="failed", stop_reason=str(error))
+            raise
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            store.put_meta(status=INTERRUPTED, stop_reason=INTERRUPTED)
+            raise KeyboardInterrupt from None
     return Run(folder)
 
 
@@ -180,12 +226,25 @@ def _interruptible(evolution: Evolution) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the run for this process alone; the lock goes with the process, however it ends."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{folder}: another process is working on this run.") from None
+    """Holds the run for this process alone; the lock goes with the process, however it ends.
+
+    Raises:
+        RunError: When another process holds it, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise RunError(f"{folder} can't be written: {error.strerror}. A run needs a folder that can be.") from None
+    with file:
+        for again in (True, True, True, False):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not again:
+                    raise RunError(f"{folder}: another process is working on this run.") from None
+                time.sleep(0.05)  # a reader that asks whether the run goes holds the lock for a moment
         yield
 
 

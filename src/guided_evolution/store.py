@@ -1,4 +1,4 @@
-"""The record of a run: one SQLite file, and the only module that knows SQL.
+"""The record of a run: one SQLite file. With `database` and `migrations` below, the only modules that know SQL.
 
 Every row is committed before what it records is used: a reply before it is parsed, an outcome before it is
 selected on. Reading the rows again is all that resuming takes. Texts of programs are kept once per content.
@@ -11,39 +11,21 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from guided_evolution.database import connect, open_file
 from guided_evolution.errors import RunError
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.llm.recorded import Recorded
+from guided_evolution.migrations import migrate
 
-SCHEMA = 1
 FILE = "run.sqlite"
 
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE texts (sha TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE individuals (
-  id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, digest TEXT NOT NULL, genome TEXT NOT NULL,
-  parents TEXT NOT NULL, steps TEXT NOT NULL, twin INTEGER, created REAL NOT NULL);
-CREATE INDEX individuals_digest ON individuals (digest);
-CREATE TABLE outcomes (
-  individual INTEGER NOT NULL, stage TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
-  scores TEXT NOT NULL, metrics TEXT NOT NULL, feedback TEXT NOT NULL, log_tail TEXT NOT NULL,
-  seconds REAL NOT NULL, peak_mb REAL NOT NULL, finished REAL NOT NULL,
-  PRIMARY KEY (individual, stage)) WITHOUT ROWID;
-CREATE TABLE checks (digest TEXT PRIMARY KEY, status TEXT NOT NULL, reason TEXT NOT NULL, log_tail TEXT NOT NULL,
-  seconds REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE exchanges (
-  individual INTEGER NOT NULL, turn INTEGER NOT NULL, purpose TEXT NOT NULL, model TEXT NOT NULL,
-  system TEXT NOT NULL, prompt TEXT NOT NULL, reply TEXT NOT NULL, reasoning TEXT NOT NULL,
-  tokens_in INTEGER, tokens_out INTEGER, usd REAL, seconds REAL NOT NULL, temperature REAL, max_tokens INTEGER,
-  cut INTEGER NOT NULL, verdict TEXT NOT NULL, finished REAL NOT NULL,
-  PRIMARY KEY (individual, turn)) WITHOUT ROWID;
-"""
+BROKEN = "It was left as it is: put a copy of it back, or begin a new run in another folder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,53 +39,67 @@ class Asked:
 class Store:
     """One run's record, open for reading or writing."""
 
-    def __init__(self, path: Path, *, write: bool) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, *, write: bool) -> None:
         self.path = path
         self._write = write
-        self._db = _connect(path, write=write)
+        self._db = database
         self._spent: dict[str, float] | None = None
+        self._lenders: list[tuple[Store, bool]] = []
 
     @classmethod
     def create(cls, folder: Path, **meta: Any) -> Store:
         """Makes a new record in a folder, which is made too; it begins with some facts about the run.
 
+        It appears under its name when it is whole: a process that is killed here leaves no half of one.
+
         Raises:
             RunError: When the folder already holds one, or can't be written.
         """
-        path = folder / FILE
+        path, new = folder / FILE, folder / f"{FILE}.new"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 raise RunError(f"{folder} already holds a run. `ge resume {folder}` goes on with it.")
-            store = cls(path, write=True)
-            store._db.executescript(f"BEGIN; {_TABLES} COMMIT;")
-            store.put_meta(schema=SCHEMA, created=time.time(), **meta)
+            new.unlink(missing_ok=True)
+            facts = {"created": time.time(), **meta}
+            try:
+                with contextlib.closing(sqlite3.connect(new)) as database:
+                    database.execute("PRAGMA journal_mode = MEMORY")  # a journal left behind would spoil the next try
+                    migrate(database, 0)
+                    with database:
+                        _put_meta(database, facts)
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
+            return cls(path, connect(path, write=True), write=True)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"{folder}: can't write the run's record: {error}") from None
-        return store
 
     @classmethod
     def open(cls, folder: str | Path, *, write: bool = False) -> Store:
         """Opens the record in a run's folder.
 
+        One of an earlier version is brought up to this one: in its file when it is opened for writing, else in memory.
+
         Raises:
-            RunError: When there is none, or it isn't a record that this version can read.
+            RunError: When there is none, it is broken, or it is of a later version; it is then left as it is.
         """
         path = Path(folder) / FILE
         if not path.is_file():
             raise RunError(f"{folder}: no run here ({FILE} is missing). `ge runs` lists the runs.")
         try:
-            store = cls(path, write=write)
-            schema = store.meta("schema")
-        except sqlite3.Error as error:
-            raise RunError(f"{path} can't be read as a run's record: {error}. It was left as it is.") from None
-        if schema != SCHEMA:
-            raise RunError(f"{path} has schema {schema}; this version reads {SCHEMA}.")
-        return store
+            return cls(path, open_file(path, write=write), write=write)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(f"{path} can't be read as a run's record: {error}. {BROKEN}") from None
 
     def close(self) -> None:
         """Closes the file; the store can't be used afterwards."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._write:  # so that the one file holds everything, even while somebody reads
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+        for other, _ in self._lenders:
+            other.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -112,21 +108,35 @@ class Store:
                 yield self._db
         except sqlite3.Error as error:
             raise RunError(
-                f"{self.path}: can't write: {error}. Nothing before this was lost; `ge resume` goes on."
+                f"{self.path}: can't write: {error}. Nothing before this was lost: "
+                f"once it can be written, `ge resume {self.path.parent}` goes on."
             ) from None
+
+    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise RunError(f"{self.path} can't be read: {error}. {BROKEN}") from None
+
+    def _row(self, query: str, *values: Any) -> sqlite3.Row | None:
+        return next(iter(self._rows(query, *values)), None)
 
     # -- facts about the run ------------------------------------------------------------------------------------
 
     def put_meta(self, **values: Any) -> None:
         """Writes facts about the run; each value is anything JSON can hold."""
-        rows = [(key, json.dumps(value)) for key, value in values.items()]
         with self._writing() as db:
-            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            _put_meta(db, values)
 
     def meta(self, key: str, default: Any = None) -> Any:
         """A fact about the run."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        row = self._row("SELECT value FROM meta WHERE key = ?", key)
         return default if row is None else json.loads(row[0])
+
+    def plans(self) -> dict[str, Any]:
+        """How many children each generation was to have, as facts about the run."""
+        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'planned %'")
+        return {row["key"]: json.loads(row["value"]) for row in rows}
 
     # -- individuals --------------------------------------------------------------------------------------------
 
@@ -154,20 +164,20 @@ class Store:
 
     def individual(self, number: int, stage: str = "evaluate") -> Individual | None:
         """One individual with its exchanges and the outcome of a stage; None when there is none."""
-        row = self._db.execute("SELECT * FROM individuals WHERE id = ?", (number,)).fetchone()
+        row = self._row("SELECT * FROM individuals WHERE id = ?", number)
         return None if row is None else self._read(row, self.exchanges(number), self.outcome(number, stage))
 
     def individuals(self) -> list[Individual]:
         """All individuals in the order of their ids, without their exchanges."""
         outcomes = {row["individual"]: _outcome(row) for row in self._outcome_rows("evaluate")}
-        rows = self._db.execute("SELECT * FROM individuals ORDER BY id")
+        rows = self._rows("SELECT * FROM individuals ORDER BY id")
         return [self._read(row, (), outcomes.get(row["id"])) for row in rows]
 
     def _read(self, row: sqlite3.Row, exchanges: tuple[Exchange, ...], outcome: Outcome | None) -> Individual:
         document = json.loads(row["genome"])
         for part in document["parts"]:
             sha = part.pop("sha")
-            part["source"] = self._db.execute("SELECT text FROM texts WHERE sha = ?", (sha,)).fetchone()[0]
+            part["source"] = self._rows("SELECT text FROM texts WHERE sha = ?", sha)[0][0]
         steps = tuple(Step(**step) for step in json.loads(row["steps"]))
         genome = Genome.from_json(document)
         vars(genome)["digest"] = row["digest"]  # known already: parsing every program again is what takes time
@@ -186,7 +196,7 @@ class Store:
         """Writes what a stage of an individual gave."""
         with self._writing() as db:
             db.execute(
-                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     number,
                     stage,
@@ -199,30 +209,49 @@ class Store:
                     outcome.seconds,
                     outcome.peak_mb,
                     time.time(),
+                    outcome.taken_from,
                 ),
             )
 
     def outcome(self, number: int, stage: str = "evaluate") -> Outcome | None:
         """What a stage of an individual gave; None when it has not run."""
         query = "SELECT * FROM outcomes WHERE individual = ? AND stage = ?"
-        row = self._db.execute(query, (number, stage)).fetchone()
+        row = self._row(query, number, stage)
         return None if row is None else _outcome(row)
 
+    def borrow(self, other: Store, *, every: bool = False) -> None:
+        """Lets outcomes and checks that are missing here be taken from another record, which this one then closes.
+
+        Args:
+            other: The record, of a run of the same problem.
+            every: Also take what another machine may have caused: time-outs and memory.
+        """
+        self._lenders.append((other, every))
+
+    def _borrowed(self, find: Callable[[Store], Outcome | None]) -> Outcome | None:
+        for other, every in self._lenders:
+            found = find(other)
+            if found is not None and (every or found.status in (Status.OK, Status.CRASHED)):
+                return replace(found, taken_from=found.taken_from or str(other.path.parent.resolve()))
+        return None
+
     def outcome_of(self, digest: str) -> Outcome | None:
-        """The score of a program, under whatever id it was scored; None when it was not."""
-        row = self._db.execute(
+        """The score of a program, under whatever id it was scored, here or where it may be borrowed; else None."""
+        row = self._row(
             "SELECT outcomes.* FROM outcomes JOIN individuals ON individuals.id = outcomes.individual"
             " WHERE digest = ? AND stage = 'evaluate' AND status NOT IN (?, ?) ORDER BY individual LIMIT 1",
-            (digest, Status.REJECTED, Status.LOST),
-        ).fetchone()
-        return None if row is None else _outcome(row)
+            digest,
+            Status.REJECTED,
+            Status.LOST,
+        )
+        return self._borrowed(lambda other: other.outcome_of(digest)) if row is None else _outcome(row)
 
     def outcomes(self, stage: str) -> dict[int, Outcome]:
         """What a stage gave, by individual."""
         return {row["individual"]: _outcome(row) for row in self._outcome_rows(stage)}
 
-    def _outcome_rows(self, stage: str) -> sqlite3.Cursor:
-        return self._db.execute("SELECT * FROM outcomes WHERE stage = ?", (stage,))
+    def _outcome_rows(self, stage: str) -> list[sqlite3.Row]:
+        return self._rows("SELECT * FROM outcomes WHERE stage = ?", stage)
 
     def put_check(self, digest: str, outcome: Outcome) -> None:
         """Writes what the cheap check of a program gave."""
@@ -231,10 +260,10 @@ class Store:
             db.execute("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?)", row)
 
     def check(self, digest: str) -> Outcome | None:
-        """What the cheap check of a program gave; None when it has not run."""
-        row = self._db.execute("SELECT * FROM checks WHERE digest = ?", (digest,)).fetchone()
+        """What the cheap check of a program gave, here or where it may be borrowed; None when it has not run."""
+        row = self._row("SELECT * FROM checks WHERE digest = ?", digest)
         if row is None:
-            return None
+            return self._borrowed(lambda other: other.check(digest))
         return Outcome(Status(row["status"]), row["reason"], log_tail=row["log_tail"], seconds=row["seconds"])
 
     # -- exchanges ----------------------------------------------------------------------------------------------
@@ -250,7 +279,7 @@ class Store:
         if self._spent is not None:
             self._spent["calls"] += 1
             self._spent["unpriced"] += exchange.usd is None
-            for name in ("tokens_in", "tokens_out", "usd", "seconds"):
+            for name in ("tokens_in", "tokens_cached", "tokens_out", "usd", "seconds"):
                 self._spent[name] += values[name] or 0
 
     def put_verdict(self, number: int, turn: int, verdict: str) -> None:
@@ -261,8 +290,13 @@ class Store:
     def asked(self, number: int, turn: int) -> Asked | None:
         """A stored exchange; None when it was never made."""
         query = "SELECT * FROM exchanges WHERE individual = ? AND turn = ?"
-        row = self._db.execute(query, (number, turn)).fetchone()
+        row = self._row(query, number, turn)
         return None if row is None else Asked(_exchange(row), bool(row["cut"]))
+
+    def recorded(self) -> list[Recorded]:
+        """Every exchange of the run, lessons included, in the order of individuals and turns."""
+        rows = self._rows("SELECT * FROM exchanges ORDER BY individual, turn")
+        return [Recorded(row["individual"], row["turn"], _exchange(row), bool(row["cut"])) for row in rows]
 
     def exchanges(self, number: int) -> tuple[Exchange, ...]:
         """An individual's own exchanges in order."""
@@ -273,32 +307,30 @@ class Store:
         return self._exchanges("individual = ? AND turn < 0", teacher)
 
     def _exchanges(self, where: str, number: int) -> tuple[Exchange, ...]:
-        rows = self._db.execute(f"SELECT * FROM exchanges WHERE {where} ORDER BY turn", (number,))
+        rows = self._rows(f"SELECT * FROM exchanges WHERE {where} ORDER BY turn", number)
         return tuple(_exchange(row) for row in rows)
 
     def spending(self) -> Mapping[str, float]:
-        """Sums over all exchanges: calls, tokens_in, tokens_out, usd, unpriced (calls of unknown price), seconds.
+        """Sums over all exchanges: calls, tokens_in, tokens_cached, tokens_out, usd, unpriced, seconds.
+
+        Unpriced are the calls of unknown price; tokens_cached counts those that providers told of.
 
         The one process that writes reads them once and then keeps them up: a run looks before every call.
         """
         if self._spent is None or not self._write:
-            row = self._db.execute(
+            row = self._rows(
                 "SELECT COUNT(*) AS calls, COALESCE(SUM(tokens_in), 0) AS tokens_in,"
+                " COALESCE(SUM(tokens_cached), 0) AS tokens_cached,"
                 " COALESCE(SUM(tokens_out), 0) AS tokens_out, COALESCE(SUM(usd), 0) AS usd,"
                 " COALESCE(SUM(usd IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds FROM exchanges"
-            ).fetchone()
+            )[0]
             self._spent = dict(zip(row.keys(), row, strict=True))
         return dict(self._spent)
 
 
-def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    uri = f"{path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}"
-    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    if write:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
+def _put_meta(database: sqlite3.Connection, values: Mapping[str, Any]) -> None:
+    rows = [(key, json.dumps(value)) for key, value in values.items()]
+    database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
 
 def _outcome(row: sqlite3.Row) -> Outcome:
@@ -311,6 +343,7 @@ def _outcome(row: sqlite3.Row) -> Outcome:
         log_tail=row["log_tail"],
         seconds=row["seconds"],
         peak_mb=row["peak_mb"],
+        taken_from=row["taken_from"],
     )
 
 

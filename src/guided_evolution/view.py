@@ -6,6 +6,7 @@ changes that a reader would notice.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +24,10 @@ def run_document(run: Run) -> dict[str, Any]:
         **_head(run),
         "seed": 0,
         "settings": dict(run.settings),
+        "replay_of": run.replay_of,
+        "problem_changes": run.problem_changes,
         "spending": dict(run.spending),
+        "prompts": prompt_sharing(run),
         "operators": operator_counts(run),
         "failures": dict(Counter(each.status.value for each in run.individuals if not each.ok)),
         "hypervolume": run.hypervolume() if run.individuals else None,
@@ -68,6 +72,7 @@ def individual_document(individual: Individual) -> dict[str, Any]:
         "twin": individual.twin,
         "digest": individual.genome.digest,
         "seconds": outcome.seconds if outcome else None,
+        "taken_from": outcome.taken_from if outcome else "",
     }
 
 
@@ -148,6 +153,38 @@ def lane_use(run: Run) -> Mapping[str, float]:
     asked = run.spending["seconds"] / (seconds * settings.get("llm_parallel", 1))
     scored = sum(each.outcome.seconds for each in run.individuals if each.outcome and each.twin is None)
     return {"model": asked, "evaluation": scored / (seconds * (settings.get("workers") or 1))}
+
+
+def prompt_sharing(run: Run) -> dict[str, float | None]:
+    """How much of what was read had been read before, as shares from 0 to 1; None where nothing is known.
+
+    "shared" is the share of the prompts' characters that begin some earlier prompt of the same model too: what a cache
+    of prefixes can find at the most. "cached" is the share of prompt tokens that providers did find in theirs, over the
+    models that ever named any.
+    """
+    earlier: dict[str, list[str]] = {}
+    begun = length = 0
+    for exchange in (each.exchange for each in run.recorded):
+        known = earlier.setdefault(exchange.model, [])
+        place = bisect_left(known, exchange.prompt)
+        neighbours = known[max(0, place - 1) : place + 1]  # the longest common prefix is with a neighbour in the order
+        begun += max((_common(exchange.prompt, other) for other in neighbours), default=0)
+        length += len(exchange.prompt)
+        known.insert(place, exchange.prompt)
+    telling = {each.exchange.model for each in run.recorded if each.exchange.tokens_cached is not None}
+    counted = [each.exchange for each in run.recorded if each.exchange.model in telling]
+    tokens = sum(exchange.tokens_in or 0 for exchange in counted)
+    cached = sum(exchange.tokens_cached or 0 for exchange in counted)
+    return {"shared": begun / length if length else None, "cached": cached / tokens if tokens else None}
+
+
+def _common(one: str, other: str) -> int:
+    """The length of the longest common prefix; halving, for there may be thousands of long prompts."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
+    return low
 
 
 def _head(run: Run) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--llm",
         {
             "help": "The model: local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
-            "http://host:port/v1#MODEL or scripted:FILE.py.  [default: local]"
+            "http://host:port/v1#MODEL, scripted:FILE.py or replay:RUN.  [default: local]"
         },
     ),
     ("--population", {"type": int, "help": "Survivors and children of a generation.  [default: 8]"}),
@@ -69,8 +69,15 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
 @click.argument("problem", type=click.Path(path_type=Path))
 @_run_options
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME-TIME]")
+@click.option(
+    "--reuse",
+    metavar="RUN",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Take the scores of programs that RUN scored already; may be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> None:
+def run(problem: Path, folder: Path | None, reuse: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Evolve PROBLEM, and print the Pareto front."""
     from guided_evolution import session
     from guided_evolution.problem import Problem
@@ -80,7 +87,7 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
     folder = folder or session.default_folder(loaded, Path("runs"))
     fetch_if_local(settings.llm)
     with progress_for(loaded, settings) as progress:
-        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress]))
+        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress], reuse=reuse))
     _report(finished, as_json)
 
 
@@ -94,8 +101,9 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
 @click.option("--max-tokens", type=int, help="A new cap on model tokens.")
 @click.option("--max-usd", type=float, help="A new cap on money.")
 @click.option("--max-hours", type=float, help="A new cap on hours.")
+@click.option("--accept-changes", is_flag=True, help="Go on although the problem changed; old scores stay.")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def resume(folder: Path, as_json: bool, **changes: Any) -> None:
+def resume(folder: Path, accept_changes: bool, as_json: bool, **changes: Any) -> None:
     """Go on with RUN after any kind of stop."""
     from guided_evolution import session
     from guided_evolution.run import open_run
@@ -105,7 +113,9 @@ def resume(folder: Path, as_json: bool, **changes: Any) -> None:
     settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
     fetch_if_local(settings.llm)
     with progress_for(kept.problem, settings) as progress:
-        finished = _resumable(folder, lambda: session.resume(folder, [progress], changes))
+        finished = _resumable(
+            folder, lambda: session.resume(folder, [progress], changes, accept_problem=accept_changes)
+        )
     _report(finished, as_json)
 
 

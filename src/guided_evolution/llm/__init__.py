@@ -19,6 +19,7 @@ class Request:
         top_p: Nucleus mass, 0 to 1; None leaves it to the model.
         max_tokens: Largest number of reply tokens.
         seed: Sampling seed for models that take one.
+        individual: The child it is asked for, or the teacher of a lesson; None outside of a run.
     """
 
     purpose: str
@@ -28,6 +29,7 @@ class Request:
     top_p: float | None = None
     max_tokens: int = 1000
     seed: int | None = None
+    individual: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Reply:
         usd: Price in US dollars; None when it is not known, 0 for a local model.
         seconds: Wall time of the call.
         cut: True when the reply ended because max_tokens was reached.
+        tokens_cached: Prompt tokens that the provider found in its cache; None when it named none.
     """
 
     text: str
@@ -50,6 +53,7 @@ class Reply:
     usd: float | None = None
     seconds: float = 0.0
     cut: bool = False
+    tokens_cached: int | None = None
 
 
 class LLM(Protocol):

@@ -252,6 +252,7 @@ class ClientLLM:
             usd=0.0 if self._endpoint.embedded else _price(response),
             seconds=seconds,
             cut=response.finish_reason == "length",
+            tokens_cached=usage.cache_read_tokens or None,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +17,8 @@ from guided_evolution.llm.local import LocalLLM
 from guided_evolution.llm.scripted import ScriptedLLM
 
 FORMS = (
-    "local, local:NAME, openai:MODEL (also anthropic:, google: and others), http://host:port/v1#MODEL, scripted:FILE.py"
+    "local, local:NAME, openai:MODEL (also anthropic:, google: and others), http://host:port/v1#MODEL, "
+    "scripted:FILE.py, replay:RUN"
 )
 
 
@@ -46,13 +48,20 @@ _PROVIDERS: dict[str, _Provider] = {
 }
 
 
-def open_llm(spec: str, *, threads: int | None = None, progress: Progress | None = None) -> LLM:
+def open_llm(
+    spec: str,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    recorded: Callable[[str], LLM] | None = None,
+) -> LLM:
     """Opens the model that a SPEC stands for; a local one is fetched and loaded at its first request.
 
     Args:
         spec: One of `FORMS`, without a weight.
         threads: Threads of the local engine; every core this process may use when None.
         progress: Gets bytes done and in all, should a local model have to be fetched.
+        recorded: Opens the record of a run as a model, for `replay:RUN`; records lie above this room.
 
     Raises:
         UsageError: When the text is none of the forms, or a key, a package, a model or a file is missing.
@@ -69,6 +78,8 @@ def open_llm(spec: str, *, threads: int | None = None, progress: Progress | None
             raise _wrong(spec)
         if head == "scripted":
             return ScriptedLLM(Path(rest))
+        if head == "replay" and recorded is not None:
+            return recorded(rest)
         return _open_provider(head, spec.strip())
     except ModelError as error:
         raise UsageError(str(error)) from error

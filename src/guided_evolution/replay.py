@@ -1,0 +1,181 @@
+"""Runs again from the recorded replies: the same programs without a model, and their scores measured anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from guided_evolution.errors import ModelError, ProblemError, RunError
+from guided_evolution.events import Event, Listener
+from guided_evolution.executors import Executor
+from guided_evolution.executors.opening import open_executor
+from guided_evolution.individual import Exchange, Individual, Outcome, Status
+from guided_evolution.problem import Problem
+from guided_evolution.run import Run, recorded_model
+from guided_evolution.scoring import Scorer
+from guided_evolution.session import locked, prepare, resolved, run_async, start
+from guided_evolution.settings import Settings
+from guided_evolution.store import Store
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A run that was run again.
+
+    Attributes:
+        run: The new run.
+        source: The folder of the run that was recorded.
+        compared: How many individuals both have.
+        programs: Id to what differs in how an individual came about; empty when everything is the same.
+        prompts: Ids of individuals that came about the same way, but were asked for in other words: this version's or
+            this folder's prompts are others than the recorded ones.
+        scores: Id to what was recorded and what was measured now, where the two differ.
+        front: Whether both fronts hold the same individuals.
+        ended: Which reply was missing where it ended early; empty when it went through.
+    """
+
+    run: Run
+    source: Path
+    compared: int
+    programs: Mapping[int, str]
+    prompts: Sequence[int]
+    scores: Mapping[int, tuple[Outcome, Outcome]]
+    front: bool
+    ended: str
+
+
+def replay(
+    source: Path,
+    folder: Path,
+    problem: Problem,
+    listeners: Iterable[Listener] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Replay:
+    """Runs a recorded run again in a new folder, and compares the two.
+
+    First every individual is made from the recorded replies; selection goes by the recorded outcomes, so that noise in
+    a score can't lead elsewhere. Then every program is scored anew, and the new record holds what was measured now.
+
+    Args:
+        problem: The problem as it is here; its folder may be another than the recorded one.
+        changes: Settings of this machine, such as the executor and the number of workers.
+
+    Raises:
+        ProblemError: When the problem isn't the recorded one.
+        RunError: When a record can't be read or written, or the problem changed while the run went.
+        GuidedEvolutionError: As `session.start`.
+    """
+    old = Run(source)
+    if old.problem_changes:
+        raise RunError(f"{source} went on with a changed problem, so not all of its scores can be measured again.")
+    if problem.digest != old.problem_digest:
+        raise ProblemError(f"{problem.folder} isn't the problem of {source}: its seed, evaluator or limits differ.")
+    model = recorded_model(source, in_place=True)
+    settings = Settings().with_changes(old.settings, str(source)).with_changes(changes or {}, "ge replay")
+    # the record ends where the run ended; what it may have cost decides nothing here
+    settings = replace(settings, llm=f"replay:{source.resolve()}", max_tokens=None, max_usd=None, max_hours=None)
+    listeners = tuple(listeners)
+    ended = ""
+    try:
+        start(problem, settings, folder, listeners, model, fill=lambda store: _fill(store, old)).close()
+    except ModelError as error:
+        ended = str(error).split(" Nothing is lost:")[0]
+    with locked(folder), contextlib.closing(Store.open(folder, write=True)) as store:
+        _score(problem, resolved(settings), store, listeners)
+        if ended:
+            store.put_meta(status="done", stop_reason=f"as far as {source} goes")
+    return _compared(old, Run(folder), ended)
+
+
+def _fill(store: Store, old: Run) -> None:
+    """What a replay begins with: whose it is, and how many children each generation was to have."""
+    store.put_meta(replay_of=str(old.folder.resolve()), **old.plans)
+
+
+def _score(problem: Problem, settings: Settings, store: Store, listeners: Sequence[Listener]) -> None:
+    waiting: dict[str, list[Individual]] = {}
+    for individual in store.individuals():
+        if individual.outcome is not None and individual.outcome.taken_from:
+            waiting.setdefault(individual.genome.digest, []).append(individual)
+    if waiting:
+        executor = open_executor(settings, store.path.parent / "jobs")
+        with contextlib.closing(executor):
+            run_async(lambda: _score_all(problem, settings, store, executor, list(waiting.values()), listeners))
+
+
+async def _score_all(
+    problem: Problem,
+    settings: Settings,
+    store: Store,
+    executor: Executor,
+    programs: Sequence[Sequence[Individual]],
+    listeners: Sequence[Listener],
+) -> None:
+    def tell(text: str) -> None:
+        for listener in listeners:
+            listener.on(Event("note", text=text))
+
+    scorer = Scorer(problem, settings, store, executor, lambda event: None)
+    await prepare(problem, executor, listeners)
+    tell(f"the programs are made; scoring {len(programs)} of them again")
+
+    async def score(same: Sequence[Individual]) -> None:
+        job = scorer.job(f"{same[0].id}-evaluate", "evaluate", same[0].genome)
+        outcome = await asyncio.wrap_future(executor.submit(job))
+        if outcome.status is Status.LOST:
+            raise RunError(f"the evaluation of individual {same[0].id} was stopped from outside: {outcome.reason}")
+        for individual in same:
+            store.put_outcome(individual.id, outcome)
+        before = same[0].outcome
+        agrees = before is not None and _same(before, outcome)
+        tell(f"#{same[0].id} {'scores the same' if agrees else 'scores otherwise'}")
+
+    await asyncio.gather(*map(score, programs))
+
+
+def _compared(old: Run, new: Run, ended: str) -> Replay:
+    programs: dict[int, str] = {}
+    prompts: list[int] = []
+    scores: dict[int, tuple[Outcome, Outcome]] = {}
+    found = {each.id: each for each in new.individuals}
+    finished = [each for each in old.individuals if each.outcome is not None]
+    for before in finished:
+        after = found.get(before.id)
+        if after is None:
+            programs[before.id] = "was not made again"
+            continue
+        asked = [old.individual(before.id), new.individual(before.id)]
+        if differs := _difference(*asked):
+            programs[before.id] = differs
+            continue
+        if [call.prompt for call in asked[0].origin.exchanges] != [call.prompt for call in asked[1].origin.exchanges]:
+            prompts.append(before.id)
+        if before.outcome and after.outcome and not _same(before.outcome, after.outcome):
+            scores[before.id] = (before.outcome, after.outcome)
+    front = [each.id for each in old.front] == [each.id for each in new.front]
+    return Replay(new, old.folder, len(finished), programs, prompts, scores, front, ended)
+
+
+def _difference(before: Individual, after: Individual) -> str:
+    """The first thing in which the making of two individuals differs, in words; empty when nothing does."""
+    if dict(before.genome.files) != dict(after.genome.files):
+        return "another program"
+    if before.origin.parents != after.origin.parents:
+        return "other parents"
+    if before.origin.steps != after.origin.steps or before.twin != after.twin:
+        return "other steps"
+    if [*map(_words, before.origin.exchanges)] != [*map(_words, after.origin.exchanges)]:
+        return "other replies"
+    return ""
+
+
+def _words(exchange: Exchange) -> tuple[str, ...]:
+    return exchange.purpose, exchange.model, exchange.reply
+
+
+def _same(before: Outcome, after: Outcome) -> bool:
+    return before.status is after.status and dict(before.scores) == dict(after.scores)
