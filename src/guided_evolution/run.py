@@ -104,6 +104,11 @@ class Run:
         """All individuals in the order of their ids, without their exchanges; `individual` gives those too."""
         return self._store.individuals()
 
+    @cached_property
+    def by_id(self) -> Mapping[int, Individual]:
+        """The same by id; a run that was stopped may have gaps."""
+        return {each.id: each for each in self.individuals}
+
     def individual(self, number: int) -> Individual:
         """One individual with every question asked for it.
 

@@ -43,7 +43,7 @@ def plot_operators(run: Run, by: str = "operator") -> go.Figure:
         return empty(made, "no child has been tried yet")
     rows = list(table.items())[:MOST_ROWS]
     labels = [escape(name.removeprefix("mate_").replace("_", " ") or "(none)") for name, _ in rows]
-    for key, (label, colour) in reversed(STAGES.items()):
+    for key, (label, colour) in STAGES.items():
         shares = [f"{counts[key]} of {counts['tried']} ({counts[key] / counts['tried']:.0%})" for _, counts in rows]
         made.add_bar(
             x=[counts[key] for _, counts in rows],
@@ -51,13 +51,13 @@ def plot_operators(run: Run, by: str = "operator") -> go.Figure:
             orientation="h",
             name=label,
             marker={"color": colour},
-            text=[counts[key] for _, counts in rows],
+            text=[f"{counts[key]:,}" for _, counts in rows],
             textposition="outside",
             cliponaxis=False,
             hovertext=[f"{name}<br>{label}: {share}" for name, share in zip(labels, shares, strict=True)],
             hoverinfo="text",
         )
-    made.update_layout(height=150 + 84 * len(rows), bargap=0.22, legend_traceorder="reversed")
+    made.update_layout(height=150 + 84 * len(rows), bargap=0.22)
     made.update_yaxes(autorange="reversed", title_standoff=12)
     if len(rows) < len(table):
         note(made, f"the {len(rows)} most tried of {len(table)} shown")

@@ -67,7 +67,7 @@ def plot_front(run: Run, objectives: Sequence[str] | None = None, generation: in
     _members(run, made, front, vertical, horizontal)
     _seed(run, made, vertical, horizontal)
     if wide([each.scores[horizontal.name] for each in (*shown, *front)]):
-        made.update_xaxes(type="log", title=f"{axis_title(horizontal)}, logarithmic")
+        made.update_xaxes(type="log", dtick="D2", title=f"{axis_title(horizontal)}, logarithmic")
     if len(shown) < len(rest):
         note(made, f"{len(shown):,} of {len(rest):,} dominated individuals shown")
     return made

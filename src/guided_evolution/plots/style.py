@@ -46,7 +46,15 @@ def figure(title: str, horizontal: str, vertical: str, **layout: Any) -> go.Figu
     made: go.Figure = plotly().Figure()
     made.update_layout(
         template="none",
-        title={"text": escape(title), "x": 0, "xref": "paper", "font": {"size": 16}},
+        title={
+            "text": escape(title),
+            "x": 0,
+            "xref": "paper",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 16},
+            "font": {"size": 16},
+        },
         font={"color": INK, "size": 13, "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -70,6 +78,12 @@ def themed(made: go.Figure, *, dark: bool) -> go.Figure:
     return made
 
 
+def bare(made: go.Figure) -> go.Figure:
+    """The figure without its title, for a page that says it in a heading; changed in place and given back."""
+    made.update_layout(title=None, margin_t=44)
+    return made
+
+
 def empty(made: go.Figure, text: str) -> go.Figure:
     """The figure with a sentence where its data would be."""
     made.add_annotation(text=escape(text), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
@@ -80,10 +94,10 @@ def empty(made: go.Figure, text: str) -> go.Figure:
 def note(made: go.Figure, text: str) -> None:
     """Adds a remark in small print at the lower right, below the axis."""
     made.add_annotation(
-        text=escape(text), x=1, y=0, yshift=-58, xref="paper", yref="paper", xanchor="right", showarrow=False,
+        text=escape(text), x=1, y=0, yshift=-74, xref="paper", yref="paper", xanchor="right", showarrow=False,
         font={"size": 11},
     )  # fmt: skip
-    made.update_layout(margin_b=max(84, made.layout.margin.b or 0))
+    made.update_layout(margin_b=max(92, made.layout.margin.b or 0))
 
 
 def escape(text: object) -> str:
