@@ -77,32 +77,40 @@ def plot_failures(run: Run) -> go.Figure:
     if not kinds:
         return empty(made, "nothing failed")
     rows = kinds[:MOST_ROWS]
-    places = list(range(len(rows)))
     for status in Counter(row["status"] for row in rows):
-        mine = [(place, row) for place, row in zip(places, rows, strict=True) if row["status"] == status]
+        mine = [(place, row) for place, row in enumerate(rows) if row["status"] == status]
         made.add_bar(
             x=[row["count"] for _, row in mine],
-            y=[place for place, _ in mine],
+            y=[place + 0.2 for place, _ in mine],
             orientation="h",
             name=status.replace("_", " "),
             marker={"color": STATUS_COLOURS.get(status, PINK)},
             customdata=[row["ids"][0] for _, row in mine],
-            text=[row["count"] for _, row in mine],
-            textposition="outside",
-            cliponaxis=False,
-            width=0.62,
+            width=0.4,
             hovertext=[
                 f"{escape(row['example'][:160])}<br>first: {', '.join(f'#{number}' for number in row['ids'][:6])}"
                 for _, row in mine
             ],
             hoverinfo="text",
         )
-    made.update_yaxes(tickvals=places, ticktext=[escape(_short(row["kind"])) for row in rows], autorange="reversed")
-    made.update_layout(height=160 + 34 * len(rows), showlegend=True)
+    # the reasons stand above their bars: beside them they would leave no room for the bars on a narrow screen
+    made.add_scatter(
+        x=[0] * len(rows),
+        y=[place - 0.2 for place in range(len(rows))],
+        text=[f" <b>{row['count']:,}</b>  {escape(_short(row['kind']))}" for row in rows],
+        mode="text",
+        textposition="middle right",
+        cliponaxis=False,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    made.update_yaxes(showticklabels=False, showgrid=False, ticks="", range=[len(rows) - 0.4, -0.6])
+    made.update_xaxes(rangemode="tozero")
+    made.update_layout(height=160 + 46 * len(rows), showlegend=True, margin_l=40)
     if len(rows) < len(kinds):
         note(made, f"the {len(rows)} most frequent of {len(kinds)} reasons shown")
     return made
 
 
-def _short(text: str, most: int = 48) -> str:
+def _short(text: str, most: int = 64) -> str:
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"

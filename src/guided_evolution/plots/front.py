@@ -19,7 +19,6 @@ from guided_evolution.plots.style import (
     hover,
     note,
     plotly,
-    scatter,
     thinned,
     wide,
 )
@@ -106,8 +105,8 @@ def _dominated(
         "colorbar": {"title": {"text": "generation"}, "thickness": 10, "outlinewidth": 0, "len": 0.85, "dtick": None},
         "showscale": len(set(ages)) > 1,
     }
-    scatter(
-        made, len(individuals), **_points(run, individuals, vertical, horizontal),
+    made.add_scatter(
+        **_points(run, individuals, vertical, horizontal),
         name="dominated", mode="markers", marker=marker, hoverinfo="text",
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ INK, GRID = "#78818c", "rgba(128,136,148,0.22)"
 LIGHT, DARK = {"ink": "#3d4650", "ground": "#ffffff"}, {"ink": "#c3cad3", "ground": "#14181d"}
 # early to late, at a lightness that stands out on both grounds
 AGES = [[0.0, "#d9a441"], [0.5, "#a08f8f"], [1.0, "#5b7fd1"]]
+# Drawn as SVG: Plotly's WebGL points compile code at run time, which the pages' content policy forbids.
 MOST_POINTS = 2000
 
 
@@ -132,10 +133,3 @@ def thinned(items: Sequence[T], most: int = MOST_POINTS) -> list[T]:
     if len(items) <= most:
         return list(items)
     return [items[math.floor(index * (len(items) - 1) / (most - 1))] for index in range(most)]
-
-
-def scatter(made: go.Figure, count: int, **trace: Any) -> None:
-    """Adds points, drawn by the graphics card where there are many."""
-    go = plotly()
-    kind = go.Scattergl if count > 500 else go.Scatter
-    made.add_trace(kind(**trace))
