@@ -85,6 +85,17 @@ class Run:
         return versions
 
     @property
+    def machine(self) -> Mapping[str, Any]:
+        """What was noted of the machine that began it; empty for a run of an earlier version."""
+        machine: Mapping[str, Any] = self._store.meta("machine", {})
+        return machine
+
+    @property
+    def problem_digest(self) -> str:
+        """Hash of everything that decided a score: seed, evaluator, objectives and limits as they were."""
+        return str(self._store.meta("problem", {}).get("digest", ""))
+
+    @property
     def seconds(self) -> float:
         """Wall-clock seconds over all its sessions, as of the last stop."""
         return float(self._store.meta("seconds", 0.0))

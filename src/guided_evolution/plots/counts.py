@@ -105,7 +105,7 @@ def plot_failures(run: Run) -> go.Figure:
         hoverinfo="skip",
     )
     made.update_yaxes(showticklabels=False, showgrid=False, ticks="", range=[len(rows) - 0.4, -0.6])
-    made.update_xaxes(rangemode="tozero")
+    made.update_xaxes(rangemode="tozero", dtick=1 if rows[0]["count"] <= 10 else None)
     made.update_layout(height=160 + 46 * len(rows), showlegend=True, margin_l=40)
     if len(rows) < len(kinds):
         note(made, f"the {len(rows)} most frequent of {len(kinds)} reasons shown")
