@@ -62,7 +62,14 @@ def plot_sizes(run: Run) -> go.Figure:
         )
     made.update_layout(
         xaxis_title="member of the front, smallest first",
-        yaxis2={"title": axis_title(lowered), "overlaying": "y", "side": "right", "showgrid": False, "zeroline": False},
+        yaxis2={
+            "title": axis_title(lowered),
+            "overlaying": "y",
+            "side": "right",
+            "showgrid": False,
+            "automargin": True,
+            "zeroline": False,
+        },
         margin_r=90,
     )
     if min(values) > 0:
