@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -197,7 +198,7 @@ def test_a_browser_opens_it_from_a_file(hostile: Run, tmp_path: Path, width: int
     with playwright.sync_playwright() as machine:
         try:
             browser = machine.chromium.launch(
-                channel="chromium", executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+                channel="chromium", executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
         except playwright.Error:
             pytest.skip("there is no Chromium here")
