@@ -15,7 +15,7 @@ from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.llm.recorded import Recorded, RecordedLLM
 from guided_evolution.problem import Constraint, Limits, Objective, Problem, Sandboxing
-from guided_evolution.store import FILE, Store
+from guided_evolution.store import FILE, Call, Store
 from guided_evolution.verification import FIRST, VERIFY
 
 LOCK = "lock"
@@ -51,7 +51,7 @@ class Run:
     @property
     def problem_digest(self) -> str:
         """The digest of the problem by which the run scores; see `Problem.digest`."""
-        return str(self._store.meta("problem")["digest"])
+        return str(self._store.meta("problem", {}).get("digest", ""))
 
     def require_unchanged_problem(self) -> None:
         """Makes sure that scores of now would compare with this run's.
@@ -119,7 +119,19 @@ class Run:
     @property
     def version(self) -> str:
         """The version of this package that began it."""
-        return str(self._store.meta("versions", {}).get("guided_evolution", "unknown"))
+        return str(self.versions.get("guided_evolution", "unknown"))
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The versions of this package and of Python that began it."""
+        versions: Mapping[str, str] = self._store.meta("versions", {})
+        return versions
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """What was noted of the machine that began it; empty for a run of an earlier version."""
+        machine: Mapping[str, Any] = self._store.meta("machine", {})
+        return machine
 
     @property
     def seconds(self) -> float:
@@ -141,6 +153,11 @@ class Run:
         """All individuals in the order of their ids, without their exchanges; `individual` gives those too."""
         return self._store.individuals()
 
+    @cached_property
+    def by_id(self) -> Mapping[int, Individual]:
+        """The same by id; a run that was stopped may have gaps."""
+        return {each.id: each for each in self.individuals}
+
     def individual(self, number: int) -> Individual:
         """One individual with every question asked for it.
 
@@ -159,7 +176,17 @@ class Run:
         """The seed."""
         return self.individual(0)
 
-    @property
+    @cached_property
+    def calls(self) -> list[Call]:
+        """Every question of the run without its texts, in the order of the answers."""
+        return self._store.calls()
+
+    @cached_property
+    def finished(self) -> Mapping[int, float]:
+        """When the outcome of each individual was recorded, in seconds since the epoch."""
+        return self._store.finished("evaluate")
+
+    @cached_property
     def front(self) -> list[Individual]:
         """The non-dominated individuals of the whole run, best by the first objective first."""
         return population.front(self.problem, self.individuals)
@@ -218,6 +245,11 @@ class Run:
         from guided_evolution.plots import plot_front
 
         return plot_front(self)
+
+    def _repr_html_(self) -> str:
+        from guided_evolution.notebook import run_html
+
+        return run_html(self)
 
 
 def open_run(path: str | Path) -> Run:

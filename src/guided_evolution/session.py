@@ -104,6 +104,7 @@ def start(
 
     def create() -> Store:
         kept = {"problem": problem_to_json(problem), "settings": settings.to_json()}
+        kept["machine"] = {"system": platform.system(), "processor": platform.machine(), "cores": cores()}
         lenders = [str(path.resolve()) for path in reuse]
         store = Store.create(folder, **kept, versions=versions, status="running", reuse=lenders)
         fill(store)
@@ -164,9 +165,10 @@ def _go(
     listeners = tuple(listeners)
     with locked(folder), contextlib.closing(opened()) as store:
         store.put_meta(status="running", stop_reason="", settings=settings.to_json(), small=llm.small)
+        begun = {"problem": problem, "settings": settings, "folder": folder, "spending": store.spending()}
         note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
         gone = [Event("note", text=line) for line in borrow(store)]
-        for event in (note, *gone):
+        for event in (Event("start", data=begun), note, *gone):
             for listener in listeners:
                 listener.on(event)
         try:
@@ -181,6 +183,9 @@ def _go(
         except (KeyboardInterrupt, asyncio.CancelledError):
             store.put_meta(status=INTERRUPTED, stop_reason=INTERRUPTED)
             raise KeyboardInterrupt from None
+        finally:
+            for listener in listeners:
+                listener.on(Event("end", data={"status": store.meta("status")}))
     return Run(folder)
 
 

@@ -58,6 +58,7 @@ for command in (
     reading.diff,
     reading.export,
     reading.test,
+    reading.report,
     setting_up.init,
     setting_up.models,
     setting_up.doctor,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from guided_evolution.problem import Problem
     from guided_evolution.run import Run
     from guided_evolution.settings import Settings
+    from guided_evolution.trackers import Tracker
 
 _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
@@ -58,6 +59,18 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _track(command: Callable[..., Any]) -> Callable[..., Any]:
+    names = ["mlflow", "tensorboard", "trackio", "wandb"]
+    option = click.option("--track", multiple=True, type=click.Choice(names), help="Send it to a tracker; repeatable.")
+    return option(command)
+
+
+def _trackers(names: tuple[str, ...]) -> list[Tracker]:
+    from guided_evolution.trackers import open_tracker
+
+    return [open_tracker(name) for name in dict.fromkeys(names)]
+
+
 def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
     from guided_evolution.settings import Settings
 
@@ -68,6 +81,7 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
 @click.command()
 @click.argument("problem", type=click.Path(path_type=Path))
 @_run_options
+@_track
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME-TIME]")
 @click.option(
     "--reuse",
@@ -77,7 +91,14 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
     help="Take the scores of programs that RUN scored already; may be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def run(problem: Path, folder: Path | None, reuse: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+def run(
+    problem: Path,
+    track: tuple[str, ...],
+    folder: Path | None,
+    reuse: tuple[Path, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Evolve PROBLEM, and print the Pareto front."""
     from guided_evolution import session
     from guided_evolution.problem import Problem
@@ -85,9 +106,12 @@ def run(problem: Path, folder: Path | None, reuse: tuple[Path, ...], as_json: bo
     loaded = Problem.load(problem)
     settings = _settings(loaded, options)
     folder = folder or session.default_folder(loaded, Path("runs"))
+    trackers = _trackers(track)
     fetch_if_local(settings.llm)
     with progress_for(loaded, settings) as progress:
-        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress], reuse=reuse))
+        finished = _resumable(
+            folder, lambda: session.start(loaded, settings, folder, [progress, *trackers], reuse=reuse)
+        )
     _report(finished, as_json)
 
 
@@ -102,8 +126,9 @@ def run(problem: Path, folder: Path | None, reuse: tuple[Path, ...], as_json: bo
 @click.option("--max-usd", type=float, help="A new cap on money.")
 @click.option("--max-hours", type=float, help="A new cap on hours.")
 @click.option("--accept-changes", is_flag=True, help="Go on although the problem changed; old scores stay.")
+@_track
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def resume(folder: Path, accept_changes: bool, as_json: bool, **changes: Any) -> None:
+def resume(folder: Path, accept_changes: bool, track: tuple[str, ...], as_json: bool, **changes: Any) -> None:
     """Go on with RUN after any kind of stop."""
     from guided_evolution import session
     from guided_evolution.run import open_run
@@ -111,10 +136,12 @@ def resume(folder: Path, accept_changes: bool, as_json: bool, **changes: Any) ->
 
     kept = open_run(folder)
     settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
+    trackers = _trackers(track)
     fetch_if_local(settings.llm)
     with progress_for(kept.problem, settings) as progress:
         finished = _resumable(
-            folder, lambda: session.resume(folder, [progress], changes, accept_problem=accept_changes)
+            folder,
+            lambda: session.resume(folder, [progress, *trackers], changes, accept_problem=accept_changes),
         )
     _report(finished, as_json)
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guided_evolution.errors import RunError, UsageError
-from guided_evolution.evaluation import Job, launch
+from guided_evolution.evaluation import Job
+from guided_evolution.evaluation.environment import KEPT_VARIABLES, NETWORK_VARIABLES
 from guided_evolution.locations import CACHE_VARIABLE
 
 # What the supervisor and its parent take beside the candidate.
@@ -236,7 +237,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     Args:
         given: The environment of the run itself.
     """
-    names = {*launch.KEPT_VARIABLES, *launch.NETWORK_VARIABLES, "HOME", "USER", "LOGNAME", "PYTHONPATH", CACHE_VARIABLE}
+    names = {*KEPT_VARIABLES, *NETWORK_VARIABLES, "HOME", "USER", "LOGNAME", "PYTHONPATH", CACHE_VARIABLE}
     kept = {
         name: value
         for name, value in given.items()
