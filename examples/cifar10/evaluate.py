@@ -17,8 +17,8 @@ PIXELS = RECIPE.image_size or 32
 
 
 def prepare(context):
-    """Decodes the training images once, before any candidate is scored."""
-    data.load_train(NAME, context.data)
+    """Fetches the images and decodes those for training once, before any candidate is scored."""
+    data.fetch(NAME, context.data)
 
 
 def check(program):

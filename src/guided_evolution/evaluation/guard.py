@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.machinery
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,7 +52,8 @@ class Guard:
             if sys.modules.get(name) is not module:
                 return f"the module {self._names.get(name, name)}"
         for name, look, before in self._facts:
-            if look() is not before:
+            now = look()
+            if now is not before and not _wraps(now, before):
                 return name
         if sys.gettrace() is not None or sys.getprofile() is not None:
             return "the tracing of calls"
@@ -92,10 +94,21 @@ def _lookup(space: Any, key: str) -> Callable[[], Any]:
     return lambda: space.get(key)
 
 
+def _wraps(now: Any, before: Any) -> bool:
+    """Whether a library put a wrapper around what was there, as torch does when its compiler is loaded."""
+    if not isinstance(now, FunctionType) or inspect.unwrap(now) is not inspect.unwrap(before):
+        return False
+    return _is_installed(now.__code__.co_filename)
+
+
+def _is_installed(place: str) -> bool:
+    return any(place.startswith(f"{prefix}/") for prefix in (sys.prefix, sys.base_prefix, "/usr/lib"))
+
+
 def _is_honest(finder: Any) -> bool:
     """Whether a finder that was added belongs to an installed library."""
     module = sys.modules.get(getattr(finder, "__module__", "") or type(finder).__module__)
     place = getattr(module, "__file__", None) or ""
     if isinstance(finder, type) and finder.__module__ == importlib.machinery.__name__:
         return True
-    return any(place.startswith(f"{prefix}/") for prefix in (sys.prefix, sys.base_prefix, "/usr/lib"))
+    return _is_installed(place)

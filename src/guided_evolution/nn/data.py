@@ -164,6 +164,21 @@ _SOURCES = {
 }
 
 
+def fetch(name: str, data: Path | str | None = None) -> None:
+    """Makes sure that both parts of a data set are on this machine, and decodes the training images.
+
+    What scores candidates has no network, so this is for an evaluator's `prepare`. The held-out file is fetched, not
+    opened.
+
+    Raises:
+        ProblemError: If the data set is unknown, or is nowhere to be found.
+    """
+    load_train(name, data)
+    source = _SOURCES[name]
+    if source.hub:
+        _find(name, "test", source, data)
+
+
 def _load(name: str, part: Part, data: Path | str | None) -> Dataset:
     source = _SOURCES.get(name)
     if source is None:
