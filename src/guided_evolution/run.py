@@ -35,6 +35,23 @@ class Run:
         """Closes the record."""
         self._store.close()
 
+    @property
+    def version(self) -> int:
+        """A number that changes when the record does, as seen by this reader; cheap enough to ask every second."""
+        return self._store.version
+
+    def fresh(self) -> Run:
+        """The same record, read anew: what is cached here stays as it was."""
+        run = Run.__new__(Run)
+        run.folder, run._store = self.folder, self._store
+        return run
+
+    def until(self, generation: int) -> Run:
+        """The run as it was after a generation: later individuals are left out."""
+        run = self.fresh()
+        vars(run)["individuals"] = [each for each in self.individuals if each.generation <= generation]
+        return run
+
     @cached_property
     def problem(self) -> Problem:
         """The problem as it was when the run began."""

@@ -105,6 +105,11 @@ class Store:
         """Closes the file; the store can't be used afterwards."""
         self._db.close()
 
+    @property
+    def version(self) -> int:
+        """A number that changes when another process has written; asking for it reads no row and takes no lock."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
