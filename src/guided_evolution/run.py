@@ -36,9 +36,9 @@ class Run:
         self._store.close()
 
     @property
-    def version(self) -> int:
+    def revision(self) -> int:
         """A number that changes when the record does, as seen by this reader; cheap enough to ask every second."""
-        return self._store.version
+        return self._store.revision
 
     def fresh(self) -> Run:
         """The same record, read anew: what is cached here stays as it was."""

@@ -106,7 +106,7 @@ class Store:
         self._db.close()
 
     @property
-    def version(self) -> int:
+    def revision(self) -> int:
         """A number that changes when another process has written; asking for it reads no row and takes no lock."""
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 

@@ -30,7 +30,7 @@ class _Kept:
 
     reading: Reading
     file: tuple[int, int]
-    version: int
+    seen: int
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -66,7 +66,7 @@ class Library:
         """
         kept = self._open(name)
         with kept.lock:
-            if kept.reading.run.version != kept.version:
+            if kept.reading.run.revision != kept.seen:
                 self._renew(name, kept)
             yield kept.reading
 
@@ -107,7 +107,7 @@ class Library:
             kept = self._kept.get(name)
             if kept is None or kept.file != file:
                 run = open_run(path)
-                kept = _Kept(Reading(name, run, self._revision()), file, run.version)
+                kept = _Kept(Reading(name, run, self._revision()), file, run.revision)
                 self._kept[name] = kept
             self._kept.move_to_end(name)
             if len(self._kept) > OPEN:
@@ -115,7 +115,7 @@ class Library:
         return kept
 
     def _renew(self, name: str, kept: _Kept) -> None:
-        kept.version = kept.reading.run.version
+        kept.seen = kept.reading.run.revision
         kept.reading = Reading(name, kept.reading.run.fresh(), self._revision())
 
     def _revision(self) -> str:
