@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from guided_evolution.blocks import Block, Fixed, Part, cut, find_markers
@@ -233,6 +233,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
         path.write_bytes(text.encode("utf-8"))
 
 
+@lru_cache(maxsize=256)
 def _check_name(name: str) -> None:
     windows = PureWindowsPath(name)
     plain = name == PurePosixPath(name).as_posix() and name not in ("", ".")

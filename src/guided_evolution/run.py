@@ -12,7 +12,7 @@ from guided_evolution import population
 from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.problem import Constraint, Limits, Objective, Problem
-from guided_evolution.store import FILE, Store
+from guided_evolution.store import FILE, Call, Store
 
 LOCK = "lock"
 
@@ -93,7 +93,13 @@ class Run:
     @property
     def version(self) -> str:
         """The version of this package that began it."""
-        return str(self._store.meta("versions", {}).get("guided_evolution", "unknown"))
+        return str(self.versions.get("guided_evolution", "unknown"))
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The versions of this package and of Python that began it."""
+        versions: Mapping[str, str] = self._store.meta("versions", {})
+        return versions
 
     @property
     def seconds(self) -> float:
@@ -133,7 +139,17 @@ class Run:
         """The seed."""
         return self.individual(0)
 
-    @property
+    @cached_property
+    def calls(self) -> list[Call]:
+        """Every question of the run without its texts, in the order of the answers."""
+        return self._store.calls()
+
+    @cached_property
+    def finished(self) -> Mapping[int, float]:
+        """When the outcome of each individual was recorded, in seconds since the epoch."""
+        return self._store.finished("evaluate")
+
+    @cached_property
     def front(self) -> list[Individual]:
         """The non-dominated individuals of the whole run, best by the first objective first."""
         return population.front(self.problem, self.individuals)

@@ -47,6 +47,27 @@ CREATE TABLE exchanges (
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A question to the model without its texts: what it cost, and when.
+
+    Attributes:
+        individual: The child it was asked for; for a lesson, the elite that teaches.
+        finished: When its answer was recorded, in seconds since the epoch.
+    """
+
+    individual: int
+    turn: int
+    purpose: str
+    model: str
+    tokens_in: int | None
+    tokens_out: int | None
+    usd: float | None
+    seconds: float
+    verdict: str
+    finished: float
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A stored exchange, and whether its reply was cut."""
 
@@ -165,14 +186,21 @@ class Store:
     def individuals(self) -> list[Individual]:
         """All individuals in the order of their ids, without their exchanges."""
         outcomes = {row["individual"]: _outcome(row) for row in self._outcome_rows("evaluate")}
-        rows = self._db.execute("SELECT * FROM individuals ORDER BY id")
-        return [self._read(row, (), outcomes.get(row["id"])) for row in rows]
+        rows = self._db.execute("SELECT * FROM individuals ORDER BY id").fetchall()
+        texts: dict[str, str] = dict(map(tuple, self._db.execute("SELECT sha, text FROM texts")))
+        return [self._read(row, (), outcomes.get(row["id"]), texts) for row in rows]
 
-    def _read(self, row: sqlite3.Row, exchanges: tuple[Exchange, ...], outcome: Outcome | None) -> Individual:
+    def _read(
+        self,
+        row: sqlite3.Row,
+        exchanges: tuple[Exchange, ...],
+        outcome: Outcome | None,
+        texts: Mapping[str, str] | None = None,
+    ) -> Individual:
         document = json.loads(row["genome"])
         for part in document["parts"]:
             sha = part.pop("sha")
-            part["source"] = self._db.execute("SELECT text FROM texts WHERE sha = ?", (sha,)).fetchone()[0]
+            part["source"] = texts[sha] if texts is not None else self._text(sha)
         steps = tuple(Step(**step) for step in json.loads(row["steps"]))
         genome = Genome.from_json(document)
         vars(genome)["digest"] = row["digest"]  # known already: parsing every program again is what takes time
@@ -184,6 +212,9 @@ class Store:
             outcome=outcome,
             twin=row["twin"],
         )
+
+    def _text(self, sha: str) -> str:
+        return str(self._db.execute("SELECT text FROM texts WHERE sha = ?", (sha,)).fetchone()[0])
 
     # -- outcomes -----------------------------------------------------------------------------------------------
 
@@ -280,6 +311,17 @@ class Store:
     def _exchanges(self, where: str, number: int) -> tuple[Exchange, ...]:
         rows = self._db.execute(f"SELECT * FROM exchanges WHERE {where} ORDER BY turn", (number,))
         return tuple(_exchange(row) for row in rows)
+
+    def calls(self) -> list[Call]:
+        """Every question of the run in the order of the answers, without the texts."""
+        names = ", ".join(Call.__dataclass_fields__)
+        rows = self._db.execute(f"SELECT {names} FROM exchanges ORDER BY finished, individual, turn")
+        return [Call(*row) for row in rows]
+
+    def finished(self, stage: str) -> dict[int, float]:
+        """When a stage of each individual was recorded, in seconds since the epoch."""
+        rows = self._db.execute("SELECT individual, finished FROM outcomes WHERE stage = ?", (stage,))
+        return dict(map(tuple, rows))
 
     def spending(self) -> Mapping[str, float]:
         """Sums over all exchanges: calls, tokens_in, tokens_out, usd, unpriced (calls of unknown price), seconds.

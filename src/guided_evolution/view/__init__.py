@@ -12,12 +12,46 @@ from typing import Any
 
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.run import Run
+from guided_evolution.view.course import entered, series
+from guided_evolution.view.lineage import ancestry, edges, trunk
+from guided_evolution.view.slots import lanes
+from guided_evolution.view.tallies import breakdown, failures, grouped, improved, refusals
+from guided_evolution.view.verdict import change, headline, named, trade_off
+
+__all__ = [
+    "SCHEMA",
+    "ancestry",
+    "breakdown",
+    "change",
+    "detail_document",
+    "edges",
+    "entered",
+    "exchange_document",
+    "failures",
+    "front_document",
+    "grouped",
+    "headline",
+    "improved",
+    "individual_document",
+    "lane_use",
+    "lanes",
+    "named",
+    "operator_counts",
+    "outcome_document",
+    "refusals",
+    "run_document",
+    "series",
+    "summary_document",
+    "trade_off",
+    "trunk",
+]
 
 SCHEMA = 1
 
 
 def run_document(run: Run) -> dict[str, Any]:
-    """The whole run: `ge show RUN --json`."""
+    """The whole run: `ge show RUN --json`; made in time that grows with its size."""
+    progress = series(run)
     return {
         "schema": SCHEMA,
         **_head(run),
@@ -28,6 +62,16 @@ def run_document(run: Run) -> dict[str, Any]:
         "failures": dict(Counter(each.status.value for each in run.individuals if not each.ok)),
         "hypervolume": run.hypervolume() if run.individuals else None,
         "front": [each.id for each in run.front],
+        "names": named(run),
+        "headline": headline(run, progress),
+        "series": progress,
+        "breakdown": breakdown(run, entered(run, progress)),
+        "failure_kinds": failures(run),
+        "refusals": refusals(run),
+        "lineage": edges(run),
+        "lanes": {"use": dict(lane_use(run)), "intervals": lanes(run)},
+        "tests": {str(number): outcome_document(outcome) for number, outcome in run.tests.items()},
+        "versions": dict(run.versions),
         "individuals": [individual_document(each) for each in run.individuals],
     }
 
@@ -130,13 +174,8 @@ def operator_counts(run: Run) -> dict[str, dict[str, int]]:
         row["accepted"] += individual.status != "rejected"
         row["scored"] += individual.ok
         row["new"] += individual.ok and individual.twin is None
-        row["improved"] += individual.ok and parent is not None and parent.ok and _dominates(run, individual, parent)
+        row["improved"] += improved(run, individual, parent)
     return table
-
-
-def _dominates(run: Run, individual: Individual, other: Individual) -> bool:
-    mine, theirs = run.problem.point(individual.scores), run.problem.point(other.scores)
-    return mine != theirs and all(one <= two for one, two in zip(mine, theirs, strict=True))
 
 
 def lane_use(run: Run) -> Mapping[str, float]:
