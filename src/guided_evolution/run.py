@@ -46,12 +46,6 @@ class Run:
         run.folder, run._store = self.folder, self._store
         return run
 
-    def until(self, generation: int) -> Run:
-        """The run as it was after a generation: later individuals are left out."""
-        run = self.fresh()
-        vars(run)["individuals"] = [each for each in self.individuals if each.generation <= generation]
-        return run
-
     @cached_property
     def problem(self) -> Problem:
         """The problem as it was when the run began."""

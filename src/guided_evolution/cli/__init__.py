@@ -7,7 +7,7 @@ import warnings
 
 import click
 
-from guided_evolution.cli import reading, running, setting_up
+from guided_evolution.cli import reading, running, setting_up, watching
 from guided_evolution.errors import GuidedEvolutionError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -57,6 +57,7 @@ for command in (
     reading.diff,
     reading.export,
     reading.test,
+    watching.ui,
     setting_up.init,
     setting_up.models,
     setting_up.doctor,

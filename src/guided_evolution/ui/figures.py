@@ -17,6 +17,10 @@ from guided_evolution.ui.reading import Reading
 Parameters = Mapping[str, str]
 
 
+def _front(run: Run, parameters: Parameters) -> Any:
+    return plots.plot_front(run, generation=number_in(parameters.get("generation")))
+
+
 def _best(run: Run, parameters: Parameters) -> Any:
     return plots.plot_best(run, over=parameters.get("over", "evaluations"))
 
@@ -34,7 +38,7 @@ def _lineage(run: Run, parameters: Parameters) -> Any:
 
 
 FIGURES: Mapping[str, Callable[[Run, Parameters], Any]] = {
-    "front": lambda run, _: plots.plot_front(run),
+    "front": _front,
     "best": _best,
     "hypervolume": _hypervolume,
     "operators": _operators,
@@ -48,16 +52,15 @@ CONTROLS = ("generation", "over", "by", "individual")
 def figure_json(reading: Reading, name: str, parameters: Parameters) -> str:
     """A chart as Plotly's JSON; where there is nothing to draw, an object whose `empty` says why."""
     wanted = {key: parameters[key] for key in CONTROLS if key in parameters}
+    try:
+        return reading.once(("figure", name, *sorted(wanted.items())), lambda: _made(reading.run, name, wanted))
+    except GuidedEvolutionError as error:
+        return json.dumps({"empty": str(error)})
 
-    def make() -> str:
-        run = reading.at(number_in(wanted.get("generation")))
-        try:
-            text: str = FIGURES[name](run, wanted).to_json()
-        except GuidedEvolutionError as error:
-            return json.dumps({"empty": str(error)})
-        return text
 
-    return reading.once(("figure", name, *sorted(wanted.items())), make)
+def _made(run: Run, name: str, wanted: Parameters) -> str:
+    text: str = FIGURES[name](run, wanted).to_json()
+    return text
 
 
 def plotly_script() -> Path | None:

@@ -126,7 +126,9 @@ class Guard:
             return None
         if access.opens(request.query_params.get("token", "")):
             return self._welcome(request)
-        return HTMLResponse(_page("Locked", "Open the address that <code>ge ui</code> printed; it carries a token."), 403)
+        return HTMLResponse(
+            _page("Locked", "Open the address that <code>ge ui</code> printed; it carries a token."), 403
+        )
 
     def _welcome(self, request: Request) -> Response:
         """Sets the cookie, then leads to the same page without the token in its address.

@@ -1,4 +1,4 @@
-"""The runs below one folder: found by listing it, never by a name that a request carries, and kept open between pages."""
+"""The runs below one folder: found by listing it, never by a name in a request, and kept open between pages."""
 
 from __future__ import annotations
 

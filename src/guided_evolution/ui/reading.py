@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
-from guided_evolution import view
+from guided_evolution import population, view
 from guided_evolution.individual import Individual, Outcome
 from guided_evolution.problem import Objective
 from guided_evolution.run import Run
+from guided_evolution.view.course import evaluated
 
 T = TypeVar("T")
 RUNNING = "running"
@@ -87,6 +88,11 @@ class Reading:
         return view.headline(self.run, self.series)
 
     @cached_property
+    def breakdown(self) -> list[dict[str, Any]]:
+        """What every way of asking came to; see `view.breakdown`."""
+        return view.breakdown(self.run, view.entered(self.run, self.series))
+
+    @cached_property
     def front_ids(self) -> frozenset[int]:
         """The ids on the front."""
         return frozenset(each.id for each in self.run.front)
@@ -96,11 +102,10 @@ class Reading:
         """The latest generation with an individual."""
         return max((each.generation for each in self.run.individuals), default=0)
 
-    def at(self, generation: int | None) -> Run:
-        """The run as it was after a generation; None is now."""
-        if generation is None or generation >= self.last_generation:
-            return self.run
-        return self.once(("until", generation), lambda: self.run.until(generation))
+    def front_after(self, generation: int) -> list[Individual]:
+        """The front as it was when a generation had ended, best by the first objective first."""
+        early = (each for each in self.run.individuals if each.generation <= generation)
+        return self.once(("front", generation), lambda: population.front(self.run.problem, list(early)))
 
     @cached_property
     def progress(self) -> dict[str, Any]:
@@ -126,7 +131,7 @@ def progress_of(reading: Reading) -> dict[str, Any]:
     done = [each for each in run.individuals if each.outcome is not None]
     cap = settings.get("max_evaluations")
     if cap:
-        count, total, unit = len(view.evaluated(run)), int(cap), "evaluations"
+        count, total, unit = len(evaluated(run)), int(cap), "evaluations"
     else:
         first = settings.get("initial") or settings["population"]
         count, total, unit = len(done), 1 + first + settings["generations"] * settings["population"], "individuals"
@@ -145,7 +150,7 @@ def progress_of(reading: Reading) -> dict[str, Any]:
 def row_of(reading: Reading) -> dict[str, Any]:
     """What the list of runs shows of one."""
     run = reading.run
-    best = [(objective, run.best(objective.name)) for objective in reading.objectives] if run.front else []
+    best = {objective.name: run.best(objective.name) for objective in reading.objectives} if run.front else {}
     return {
         "name": reading.name,
         "problem": run.problem.name,
@@ -155,7 +160,7 @@ def row_of(reading: Reading) -> dict[str, Any]:
         "seconds": run.seconds,
         "model": run.settings.get("llm", ""),
         "progress": reading.progress,
-        "best": [{"objective": objective, "value": each.scores[objective.name], "id": each.id} for objective, each in best],
+        "best": [{"name": name, "value": each.scores[name], "id": each.id} for name, each in best.items()],
         "front": len(run.front),
         "hypervolume": run.hypervolume() if run.front else None,
         "spending": dict(run.spending),

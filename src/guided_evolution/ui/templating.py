@@ -52,7 +52,7 @@ def make_environment() -> Environment:
         signed=signed,
         tone=lambda status: TONES.get(status, "bad"),
         uncoloured=without_colours,
-        urlpart=lambda text: quote(text, safe=""),
+        urlpart=quoted,
         value=format_value,
         words=lambda text: text.removeprefix("mate_").replace("_", " "),
     )
@@ -76,6 +76,11 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value)
     return value
+
+
+def quoted(text: str) -> str:
+    """A name as one part of a path."""
+    return quote(text, safe="", errors="surrogateescape")
 
 
 def signed(value: float) -> str:

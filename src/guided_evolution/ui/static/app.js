@@ -190,4 +190,4 @@ for (const field of document.querySelectorAll("form.filters select")) {
 }
 
 drawAll(false);
-if (inRun && document.body.dataset.follow) setTimeout(follow, POLL);
+if (inRun) setTimeout(follow, POLL);
