@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,13 @@ def figure_json(reading: Reading, name: str, parameters: Parameters) -> str:
 def _made(run: Run, name: str, wanted: Parameters) -> str:
     text: str = FIGURES[name](run, wanted).to_json()
     return text
+
+
+def style_marks(script: Path | None) -> list[str]:
+    """The ids of style elements that Plotly adds for its maps unless they are there; a page brings them, empty."""
+    if script is None:
+        return []
+    return sorted(set(re.findall(r'getElementById\("([0-9a-f]{64})"\)', script.read_text(encoding="utf-8"))))
 
 
 def plotly_script() -> Path | None:

@@ -46,7 +46,7 @@ class IndividualPages:
                 one=one,
                 before=reading.run.individuals[place - 1].id if place else None,
                 after=reading.run.individuals[place + 1].id if place + 1 < len(reading.run.individuals) else None,
-                bases=[(name, number) for name, number in _bases(one)],
+                bases=_bases(one),
                 scores=_scores(reading, one),
                 test=reading.tests.get(one.id),
                 way=view.trunk(reading.run, one.id),
@@ -98,16 +98,16 @@ def _bases(one: Individual) -> list[tuple[str, int]]:
 def _scores(reading: Reading, one: Individual) -> list[dict[str, Any]]:
     if not one.ok:
         return []
-    others = [reading.by_id.get(number) for _, number in _bases(one)]
+    others = {name: reading.by_id.get(number) for name, number in _bases(one)}
     return [
         {
             "name": objective.name,
             "goal": objective.goal,
             "value": one.scores[objective.name],
-            "changes": [
-                comparison(objective, other.scores, one.scores) if other is not None and other.ok else None
-                for other in others
-            ],
+            "changes": {
+                name: comparison(objective, other.scores, one.scores) if other is not None and other.ok else None
+                for name, other in others.items()
+            },
         }
         for objective in reading.objectives
     ]

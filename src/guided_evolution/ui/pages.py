@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from guided_evolution import view
+from guided_evolution.individual import Individual
 from guided_evolution.ui.code import Row, side_by_side
-from guided_evolution.ui.figures import FIGURES, figure_json, plotly_script
+from guided_evolution.ui.figures import FIGURES, figure_json, plotly_script, style_marks
 from guided_evolution.ui.library import Library, NoSuchRunError
 from guided_evolution.ui.paging import Paging
 from guided_evolution.ui.queries import address, chosen, filters, number_in, selected, sorts
 from guided_evolution.ui.reading import Reading
 from guided_evolution.ui.templating import Pages, quoted
 from guided_evolution.view.tallies import KEYS
+from guided_evolution.view.verdict import comparison
 
 FRONT_ROWS = 40
 RECENT = 8
@@ -33,6 +35,9 @@ class RunPages:
     def __init__(self, library: Library, pages: Pages) -> None:
         self._library = library
         self._pages = pages
+        script = plotly_script()
+        self._plotly = script is not None
+        self._marks = style_marks(script)
 
     def index(self, request: Request) -> Response:
         """The list of runs."""
@@ -56,13 +61,18 @@ class RunPages:
             generation = None if asked is None or asked >= reading.last_generation else max(0, asked)
             front = reading.run.front if generation is None else reading.front_after(generation)
             headline = reading.headline
-            rows, rows_cut = _winning_change(reading) if headline and headline["beats_seed"] else ([], False)
+            featured = _featured(reading)
+            rows, rows_cut = _change(reading, featured) if featured else ([], False)
             return self.show(
                 "run.html",
                 reading,
                 "",
                 headline=headline,
-                winner=reading.by_id[headline["winner"]] if headline else None,
+                featured=featured,
+                trade=_against_seed(reading, featured) if featured else [],
+                extremes=_extremes(reading) if headline else {},
+                change=view.change(reading.run, featured.id) if featured and featured.id else None,
+                way=view.trunk(reading.run, featured.id) if featured else [],
                 letters=_letters(reading),
                 generation=generation,
                 shown=reading.last_generation if generation is None else generation,
@@ -172,7 +182,8 @@ class RunPages:
             revision=f"{reading.revision}-{reading.status}",
             tabs=tabs,
             tab=tab,
-            plotly=plotly_script() is not None,
+            plotly=self._plotly,
+            marks=self._marks,
             **values,
         )
 
@@ -185,20 +196,43 @@ def base_of(reading: Reading) -> str:
     return f"/runs/{quoted(reading.name)}"
 
 
-def _winning_change(reading: Reading) -> tuple[list[tuple[str, list[Row]]], bool]:
-    """The winner's change against the seed by file, and whether it was cut."""
+def _featured(reading: Reading) -> Individual | None:
+    """The winner, or where nothing beats the seed without a price, the best by the first objective."""
+    headline = reading.headline
+    if headline is None:
+        return None
+    first = reading.objectives[0].name
+    return reading.by_id[headline["winner"] if headline["beats_seed"] else headline["extremes"].get(first, 0)]
+
+
+def _against_seed(reading: Reading, one: Individual) -> list[dict[str, Any]]:
+    seed = reading.by_id[0]
+    return [comparison(each, seed.scores, one.scores) for each in reading.objectives]
+
+
+def _extremes(reading: Reading) -> dict[str, dict[str, Any]]:
+    """The best of each objective against the seed."""
+    assert reading.headline is not None
+    seed, best = reading.by_id[0], reading.headline["extremes"]
+    return {
+        each.name: comparison(each, seed.scores, reading.by_id[best.get(each.name, 0)].scores)
+        for each in reading.objectives
+    }
+
+
+def _change(reading: Reading, one: Individual) -> tuple[list[tuple[str, list[Row]]], bool]:
+    """An individual's change against the seed by file, and whether it was cut."""
 
     def make() -> tuple[list[tuple[str, list[Row]]], bool]:
-        assert reading.headline is not None
-        files = changes_by_file(reading.by_id[0].genome.files, reading.by_id[reading.headline["winner"]].genome.files)
-        left, shown = DIFF_ROWS, []
-        for name, rows in files:
+        left = DIFF_ROWS
+        shown = []
+        for name, rows in changes_by_file(reading.by_id[0].genome.files, one.genome.files):
             if left > 0:
                 shown.append((name, rows[:left]))
             left -= len(rows)
         return shown, left < 0
 
-    return reading.once("winning change", make)
+    return reading.once("change", make)
 
 
 def changes_by_file(old: dict[str, str], new: dict[str, str], **how: Any) -> list[tuple[str, list[Row]]]:

@@ -46,6 +46,7 @@ def make_environment() -> Environment:
         dollars=dollars,
         duration=duration,
         money=money,
+        large=large,
         percent=lambda value: f"{value:+.1%}".replace("-", "−"),
         sense=lambda goal: "more is better" if goal == "max" else "less is better",
         shorten=shorten,
@@ -53,7 +54,7 @@ def make_environment() -> Environment:
         tone=lambda status: TONES.get(status, "bad"),
         uncoloured=without_colours,
         urlpart=quoted,
-        value=format_value,
+        value=lambda value: "" if value is None else format_value(value),
         words=lambda text: text.removeprefix("mate_").replace("_", " "),
     )
     environment.globals["stamp"] = metadata.version("guided-evolution")
@@ -86,6 +87,11 @@ def quoted(text: str) -> str:
 def signed(value: float) -> str:
     """A difference with its sign."""
     return f"{'+' if value > 0 else '−' if value < 0 else ''}{format_value(abs(value))}"
+
+
+def large(value: float) -> str:
+    """A volume: whole from a thousand on, where decimals say nothing."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else format_value(value)
 
 
 def duration(seconds: float) -> str:

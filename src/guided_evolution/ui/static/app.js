@@ -8,6 +8,7 @@ const inRun = document.body.dataset.run || "";
 // -- charts ------------------------------------------------------------------------------------------------------
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const TITLE = 40; // the room that a figure keeps for its title, which the page has in its own headings
 const drawn = new Map();
 const CONTROLS = ["generation", "over", "by", "individual"];
 
@@ -16,7 +17,7 @@ function colour(name) {
 }
 
 // The figures are the library's own; only their colours follow the page's theme.
-function themed(figure) {
+function themed(box, figure) {
   const layout = structuredClone(figure.layout);
   const plain = { color: colour("ink"), family: getComputedStyle(document.body).fontFamily, size: 13 };
   Object.assign(layout, { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true });
@@ -29,17 +30,25 @@ function themed(figure) {
   };
   delete layout.title;
   delete layout.width;
+  const narrow = box.clientWidth < 480;
+  const small = narrow ? 11 : 13;
+  box.style.height = box.classList.contains("own") ? `${Math.max(220, (layout.height || 400) - TITLE)}px` : "";
   delete layout.height;
-  layout.margin = { ...layout.margin, t: 16, r: 16 };
+  layout.margin = { ...layout.margin, t: Math.max(16, (layout.margin?.t || 0) - TITLE), r: 16 };
   for (const [key, axis] of Object.entries(layout)) {
     if (/^[xy]axis\d*$/.test(key)) {
-      Object.assign(axis, { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") });
+      if (axis.title) axis.title.font = { size: small };
+      if (narrow && axis.title?.text) axis.title.text = axis.title.text.replace(/ \([^()]*\)$/, "");
+      Object.assign(axis, { tickfont: { size: small }, gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") });
     }
   }
   if (layout.legend) layout.legend.bgcolor = "rgba(0,0,0,0)";
   const data = structuredClone(figure.data);
   // the graphics card's traces compile code at run time, which a strict page doesn't allow
-  for (const trace of data) if (trace.type === "scattergl") trace.type = "scatter";
+  for (const trace of data) {
+    if (trace.type === "scattergl") trace.type = "scatter";
+    if (narrow && trace.marker) trace.marker.showscale = false;
+  }
   return { data, layout };
 }
 
@@ -63,7 +72,7 @@ async function draw(box, force) {
 }
 
 async function paint(box) {
-  const { data, layout } = themed(drawn.get(box).figure);
+  const { data, layout } = themed(box, drawn.get(box).figure);
   box.querySelector(".waiting")?.remove();
   await Plotly.react(box, data, layout, { displayModeBar: false, responsive: true, scrollZoom: false });
   if (!box.wired) {
