@@ -96,6 +96,17 @@ class Run:
         return versions
 
     @property
+    def machine(self) -> Mapping[str, Any]:
+        """What was noted of the machine that began it; empty for a run of an earlier version."""
+        machine: Mapping[str, Any] = self._store.meta("machine", {})
+        return machine
+
+    @property
+    def problem_digest(self) -> str:
+        """Hash of everything that decided a score: seed, evaluator, objectives and limits as they were."""
+        return str(self._store.meta("problem", {}).get("digest", ""))
+
+    @property
     def seconds(self) -> float:
         """Wall-clock seconds over all its sessions, as of the last stop."""
         return float(self._store.meta("seconds", 0.0))
@@ -114,6 +125,11 @@ class Run:
     def individuals(self) -> list[Individual]:
         """All individuals in the order of their ids, without their exchanges; `individual` gives those too."""
         return self._store.individuals()
+
+    @cached_property
+    def by_id(self) -> Mapping[int, Individual]:
+        """The same by id; a run that was stopped may have gaps."""
+        return {each.id: each for each in self.individuals}
 
     def individual(self, number: int) -> Individual:
         """One individual with every question asked for it.

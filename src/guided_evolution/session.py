@@ -82,6 +82,7 @@ def start(
         problem=problem_to_json(problem),
         settings=settings.to_json(),
         versions={"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()},
+        machine={"system": platform.system(), "processor": platform.machine(), "cores": cores()},
         status="running",
     )
     return _go(problem, settings, store, listeners, llm)

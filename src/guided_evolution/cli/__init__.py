@@ -57,6 +57,7 @@ for command in (
     reading.diff,
     reading.export,
     reading.test,
+    reading.report,
     watching.ui,
     setting_up.init,
     setting_up.models,

@@ -1,4 +1,4 @@
-"""The verbs that read a run: runs, show, front, diff, export; and test, which adds the held-out figures."""
+"""The verbs that read a run: runs, show, front, diff, export, report; and test, which adds the held-out figures."""
 
 from __future__ import annotations
 
@@ -143,3 +143,32 @@ def test(folder: Path, numbers: tuple[int, ...], again: bool, as_json: bool) -> 
     if as_json:
         tests = {str(number): view.outcome_document(outcome) for number, outcome in results.items()}
         print_json({"schema": view.SCHEMA, "run": str(folder), "tests": tests})
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; - is stdout.  [default: RUN/report.FORMAT]",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["html", "md", "csv", "json"]),
+    default="html",
+    show_default=True,
+    help="What to write.",
+)
+def report(folder: Path, output: Path | None, kind: str) -> None:
+    """Write RUN as one file: what won and by how much, the front, charts, operators, failures, configuration."""
+    from guided_evolution.report import report as text_of
+    from guided_evolution.report import write_report
+    from guided_evolution.run import open_run
+
+    opened = open_run(folder)
+    if output is not None and str(output) == "-":
+        click.echo(text_of(opened, kind), nl=False)
+        return
+    click.echo(str(write_report(opened, output or opened.folder / f"report.{kind}", kind)))

@@ -43,7 +43,7 @@ def plot_operators(run: Run, by: str = "operator") -> go.Figure:
         return empty(made, "no child has been tried yet")
     rows = list(table.items())[:MOST_ROWS]
     labels = [escape(name.removeprefix("mate_").replace("_", " ") or "(none)") for name, _ in rows]
-    for key, (label, colour) in reversed(STAGES.items()):
+    for key, (label, colour) in STAGES.items():
         shares = [f"{counts[key]} of {counts['tried']} ({counts[key] / counts['tried']:.0%})" for _, counts in rows]
         made.add_bar(
             x=[counts[key] for _, counts in rows],
@@ -51,13 +51,13 @@ def plot_operators(run: Run, by: str = "operator") -> go.Figure:
             orientation="h",
             name=label,
             marker={"color": colour},
-            text=[counts[key] for _, counts in rows],
+            text=[f"{counts[key]:,}" for _, counts in rows],
             textposition="outside",
             cliponaxis=False,
             hovertext=[f"{name}<br>{label}: {share}" for name, share in zip(labels, shares, strict=True)],
             hoverinfo="text",
         )
-    made.update_layout(height=150 + 84 * len(rows), bargap=0.22, legend_traceorder="reversed")
+    made.update_layout(height=150 + 84 * len(rows), bargap=0.22)
     made.update_yaxes(autorange="reversed", title_standoff=12)
     if len(rows) < len(table):
         note(made, f"the {len(rows)} most tried of {len(table)} shown")
@@ -77,32 +77,40 @@ def plot_failures(run: Run) -> go.Figure:
     if not kinds:
         return empty(made, "nothing failed")
     rows = kinds[:MOST_ROWS]
-    places = list(range(len(rows)))
     for status in Counter(row["status"] for row in rows):
-        mine = [(place, row) for place, row in zip(places, rows, strict=True) if row["status"] == status]
+        mine = [(place, row) for place, row in enumerate(rows) if row["status"] == status]
         made.add_bar(
             x=[row["count"] for _, row in mine],
-            y=[place for place, _ in mine],
+            y=[place + 0.2 for place, _ in mine],
             orientation="h",
             name=status.replace("_", " "),
             marker={"color": STATUS_COLOURS.get(status, PINK)},
             customdata=[row["ids"][0] for _, row in mine],
-            text=[row["count"] for _, row in mine],
-            textposition="outside",
-            cliponaxis=False,
-            width=0.62,
+            width=0.4,
             hovertext=[
                 f"{escape(row['example'][:160])}<br>first: {', '.join(f'#{number}' for number in row['ids'][:6])}"
                 for _, row in mine
             ],
             hoverinfo="text",
         )
-    made.update_yaxes(tickvals=places, ticktext=[escape(_short(row["kind"])) for row in rows], autorange="reversed")
-    made.update_layout(height=160 + 34 * len(rows), showlegend=True)
+    # the reasons stand above their bars: beside them they would leave no room for the bars on a narrow screen
+    made.add_scatter(
+        x=[0] * len(rows),
+        y=[place - 0.2 for place in range(len(rows))],
+        text=[f" <b>{row['count']:,}</b>  {escape(_short(row['kind']))}" for row in rows],
+        mode="text",
+        textposition="middle right",
+        cliponaxis=False,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    made.update_yaxes(showticklabels=False, showgrid=False, ticks="", range=[len(rows) - 0.4, -0.6])
+    made.update_xaxes(rangemode="tozero", dtick=1 if rows[0]["count"] <= 10 else None)
+    made.update_layout(height=160 + 46 * len(rows), showlegend=True, margin_l=40)
     if len(rows) < len(kinds):
         note(made, f"the {len(rows)} most frequent of {len(kinds)} reasons shown")
     return made
 
 
-def _short(text: str, most: int = 48) -> str:
+def _short(text: str, most: int = 64) -> str:
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from guided_evolution.individual import Individual
 from guided_evolution.plots.style import BLUE, GREEN, GREY, ORANGE, RED, empty, figure, hover, note, plotly
 from guided_evolution.run import Run
-from guided_evolution.view.lineage import PARENT, PARTNER, TEACHER, ancestry, edges
+from guided_evolution.view.lineage import PARENT, PARTNER, TEACHER, ancestry, edges, trunk
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,7 +35,7 @@ def plot_lineage(run: Run, individual: int | None = None) -> go.Figure:
         RunError: When there is no such individual.
     """
     plotly()
-    everyone = {each.id: each for each in run.individuals}
+    everyone = run.by_id
     remark = ""
     if individual is not None:
         run.individual(individual)
@@ -46,10 +46,11 @@ def plot_lineage(run: Run, individual: int | None = None) -> go.Figure:
         shown = ancestry(run, (each.id for each in run.front))
         remark = f"ancestors of the front: {len(shown):,} of {len(everyone):,} individuals"
     if len(shown) > MOST_NODES:
-        shown = set(sorted(shown)[-MOST_NODES:])
-        remark += f", the latest {MOST_NODES}"
+        ends = [individual] if individual is not None else [each.id for each in run.front]
+        shown = _trunks(run, ends)
+        remark = f"without mating partners: {len(shown):,} of {len(everyone):,} individuals"
     title = "Lineage" if individual is None else f"Lineage of #{individual}"
-    made = figure(title, "generation", "individuals of a generation, side by side")
+    made = figure(title, "generation", "individuals")
     if not shown:
         return empty(made, "there is no individual yet")
     links = [link for link in edges(run) if link[0] in shown and link[1] in shown]
@@ -59,12 +60,26 @@ def plot_lineage(run: Run, individual: int | None = None) -> go.Figure:
     front = {each.id for each in run.front}
     _nodes(run, made, (everyone[number] for number in sorted(shown)), front, where)
     made.update_yaxes(showticklabels=False, showgrid=False, ticks="")
-    made.update_xaxes(dtick=max(1, round(max(place[0] for place in where.values()) / 12)))
+    last = int(max(place[0] for place in where.values()))
+    step = max(1, round(last / 12))
+    ticks = [-1, *range(0 if step == 1 else step, last + 1, step)]
+    made.update_xaxes(tickvals=ticks, ticktext=["seed", *map(str, ticks[1:])])
     tallest = max(sum(1 for place in where.values() if place[0] == x) for x in {place[0] for place in where.values()})
     made.update_layout(height=min(900, 300 + 18 * tallest))
     if remark:
         note(made, remark)
     return made
+
+
+def _trunks(run: Run, ends: Iterable[int]) -> set[int]:
+    """As many whole lines of descent, along the parents that were changed, as can be told apart."""
+    shown: set[int] = set()
+    for number in ends:
+        line = trunk(run, number)
+        if len(shown.union(line)) > MOST_NODES:
+            break
+        shown.update(line)
+    return shown
 
 
 def _places(individuals: list[Individual], links: list[tuple[int, int, str]]) -> dict[int, tuple[float, float]]:

@@ -19,7 +19,6 @@ from guided_evolution.plots.style import (
     hover,
     note,
     plotly,
-    scatter,
     thinned,
     wide,
 )
@@ -67,7 +66,7 @@ def plot_front(run: Run, objectives: Sequence[str] | None = None, generation: in
     _members(run, made, front, vertical, horizontal)
     _seed(run, made, vertical, horizontal)
     if wide([each.scores[horizontal.name] for each in (*shown, *front)]):
-        made.update_xaxes(type="log", title=f"{axis_title(horizontal)}, logarithmic")
+        made.update_xaxes(type="log", dtick="D2", title=f"{axis_title(horizontal)}, logarithmic")
     if len(shown) < len(rest):
         note(made, f"{len(shown):,} of {len(rest):,} dominated individuals shown")
     return made
@@ -106,8 +105,8 @@ def _dominated(
         "colorbar": {"title": {"text": "generation"}, "thickness": 10, "outlinewidth": 0, "len": 0.85, "dtick": None},
         "showscale": len(set(ages)) > 1,
     }
-    scatter(
-        made, len(individuals), **_points(run, individuals, vertical, horizontal),
+    made.add_scatter(
+        **_points(run, individuals, vertical, horizontal),
         name="dominated", mode="markers", marker=marker, hoverinfo="text",
     )  # fmt: skip
 

@@ -118,7 +118,7 @@ def plot_scatter(
         )
     across = [each.scores[lowered.name] for each, _ in front] + [values[lowered.name] for values in given.values()]
     if wide(across):
-        made.update_xaxes(type="log", title=f"{axis_title(lowered)}, logarithmic")
+        made.update_xaxes(type="log", dtick="D2", title=f"{axis_title(lowered)}, logarithmic")
     return made
 
 
@@ -134,8 +134,7 @@ def _members(run: Run) -> dict[str, Individual]:
     labels: dict[int, list[str]] = {0: ["seed"]} if run.individuals and run.individuals[0].ok else {}
     for name, number in named(run).items():
         labels.setdefault(number, []).append(name)
-    by_id = {each.id: each for each in run.individuals if each.id in labels}
-    return {"/".join(names): by_id[number] for number, names in labels.items()}
+    return {"/".join(names): run.by_id[number] for number, names in labels.items()}
 
 
 def _scores(run: Run, each: Individual, raised: Objective, *, tested: bool) -> Mapping[str, float] | None:

@@ -24,6 +24,7 @@ COLOURS = {
     "timed_out": ORANGE,
 }
 MOST_BARS = 1500
+MOST_SLOTS = 24
 
 
 def plot_lanes(run: Run) -> go.Figure:
@@ -44,12 +45,14 @@ def plot_lanes(run: Run) -> go.Figure:
     made = figure(title, f"wall-clock time since the run began, {unit}", "lane and slot", barmode="overlay")
     if not work:
         return empty(made, "nothing has run yet")
-    bars = _merged(work, longest / 1200 if len(work) > MOST_BARS else 0.0)
+    slots = 1 + max(row["slot"] for row in work)
+    shown = [row for row in work if row["slot"] < MOST_SLOTS]
+    bars = _merged(shown, longest / 1200 if len(shown) > MOST_BARS else 0.0)
     labels = _labels(bars)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for bar in bars:
         groups[bar["lane"], bar["kind"]].append(bar)
-    for (lane, kind), group in groups.items():
+    for (lane, kind), group in sorted(groups.items(), key=lambda item: (item[0][0] != MODEL, item[0][1])):
         made.add_bar(
             base=[bar["start"] / divisor for bar in group],
             x=[(bar["end"] - bar["start"]) / divisor for bar in group],
@@ -67,9 +70,12 @@ def plot_lanes(run: Run) -> go.Figure:
             width=0.8,
         )
     made.update_yaxes(categoryorder="array", categoryarray=list(labels.values())[::-1], showgrid=False)
-    made.update_layout(height=190 + 40 * len(labels), bargap=0.1)
-    if len(bars) < len(work):
-        note(made, f"{len(work):,} pieces of work drawn as {len(bars):,} bars")
+    made.update_layout(height=220 + round(len(labels) * min(40, 160 / len(labels) + 14)), bargap=0.1, margin_t=116)
+    remarks = [f"{len(shown):,} pieces of work drawn as {len(bars):,} bars"] if len(bars) < len(shown) else []
+    if slots > MOST_SLOTS:
+        remarks.append(f"the first {MOST_SLOTS} of {slots:,} slots of a lane shown")
+    if remarks:
+        note(made, "; ".join(remarks))
     return made
 
 

@@ -24,6 +24,7 @@ INK, GRID = "#78818c", "rgba(128,136,148,0.22)"
 LIGHT, DARK = {"ink": "#3d4650", "ground": "#ffffff"}, {"ink": "#c3cad3", "ground": "#14181d"}
 # early to late, at a lightness that stands out on both grounds
 AGES = [[0.0, "#d9a441"], [0.5, "#a08f8f"], [1.0, "#5b7fd1"]]
+# Drawn as SVG: Plotly's WebGL points compile code at run time, which the pages' content policy forbids.
 MOST_POINTS = 2000
 
 
@@ -46,7 +47,15 @@ def figure(title: str, horizontal: str, vertical: str, **layout: Any) -> go.Figu
     made: go.Figure = plotly().Figure()
     made.update_layout(
         template="none",
-        title={"text": escape(title), "x": 0, "xref": "paper", "font": {"size": 16}},
+        title={
+            "text": escape(title),
+            "x": 0,
+            "xref": "paper",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 16},
+            "font": {"size": 16},
+        },
         font={"color": INK, "size": 13, "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -70,6 +79,12 @@ def themed(made: go.Figure, *, dark: bool) -> go.Figure:
     return made
 
 
+def bare(made: go.Figure) -> go.Figure:
+    """The figure without its title, for a page that says it in a heading; changed in place and given back."""
+    made.update_layout(title=None, margin_t=44)
+    return made
+
+
 def empty(made: go.Figure, text: str) -> go.Figure:
     """The figure with a sentence where its data would be."""
     made.add_annotation(text=escape(text), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
@@ -80,10 +95,10 @@ def empty(made: go.Figure, text: str) -> go.Figure:
 def note(made: go.Figure, text: str) -> None:
     """Adds a remark in small print at the lower right, below the axis."""
     made.add_annotation(
-        text=escape(text), x=1, y=0, yshift=-58, xref="paper", yref="paper", xanchor="right", showarrow=False,
+        text=escape(text), x=1, y=0, yshift=-74, xref="paper", yref="paper", xanchor="right", showarrow=False,
         font={"size": 11},
     )  # fmt: skip
-    made.update_layout(margin_b=max(84, made.layout.margin.b or 0))
+    made.update_layout(margin_b=max(92, made.layout.margin.b or 0))
 
 
 def escape(text: object) -> str:
@@ -118,10 +133,3 @@ def thinned(items: Sequence[T], most: int = MOST_POINTS) -> list[T]:
     if len(items) <= most:
         return list(items)
     return [items[math.floor(index * (len(items) - 1) / (most - 1))] for index in range(most)]
-
-
-def scatter(made: go.Figure, count: int, **trace: Any) -> None:
-    """Adds points, drawn by the graphics card where there are many."""
-    go = plotly()
-    kind = go.Scattergl if count > 500 else go.Scatter
-    made.add_trace(kind(**trace))

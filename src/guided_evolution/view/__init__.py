@@ -72,6 +72,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "lanes": {"use": dict(lane_use(run)), "intervals": lanes(run)},
         "tests": {str(number): outcome_document(outcome) for number, outcome in run.tests.items()},
         "versions": dict(run.versions),
+        "machine": dict(run.machine),
         "individuals": [individual_document(each) for each in run.individuals],
     }
 

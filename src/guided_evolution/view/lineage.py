@@ -25,21 +25,19 @@ def edges(run: Run) -> list[tuple[int, int, str]]:
 
 def ancestry(run: Run, numbers: Iterable[int]) -> set[int]:
     """The ids of some individuals and of every parent and partner behind them."""
-    parents = {each.id: each.origin.parents for each in run.individuals}
     found: set[int] = set()
     open_ends = list(numbers)
     while open_ends:
         number = open_ends.pop()
         if number not in found:
             found.add(number)
-            open_ends.extend(parents.get(number, ()))
+            open_ends.extend(run.by_id[number].origin.parents)
     return found
 
 
 def trunk(run: Run, number: int) -> list[int]:
     """The ids from the seed to an individual, along the parents whose program was changed."""
-    parents = {each.id: each.origin.parents for each in run.individuals}
     chain = [number]
-    while parents.get(chain[-1]):
-        chain.append(parents[chain[-1]][0])
+    while parents := run.by_id[chain[-1]].origin.parents:
+        chain.append(parents[0])
     return chain[::-1]

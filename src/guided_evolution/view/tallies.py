@@ -29,7 +29,6 @@ def breakdown(run: Run, entered: set[int]) -> list[dict[str, Any]]:
     empty block.
     """
     front = {each.id for each in run.front}
-    by_id = {each.id: each for each in run.individuals}
     calls: dict[int, list[Call]] = defaultdict(list)
     for call in run.calls:
         if call.turn >= 0:
@@ -47,7 +46,7 @@ def breakdown(run: Run, entered: set[int]) -> list[dict[str, Any]]:
             row["parsed"] += any(not call.verdict or call.verdict.startswith(CHECK_FAILED) for call in asked)
             row["passed"] += passed
             row["scored"] += lives
-            row["improved"] += lives and improved(run, child, by_id.get(child.origin.parents[0]))
+            row["improved"] += lives and improved(run, child, run.by_id.get(child.origin.parents[0]))
             row["reached"] += lives and (child.id in entered or child.id in front)
             row["front"] += lives and child.id in front
     return [{**dict(zip(KEYS, key, strict=True)), **rows[key]} for key in sorted(rows)]
