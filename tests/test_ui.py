@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -72,8 +73,8 @@ def asked(folder: Path, access: Access | None = None) -> TestClient:
 
 
 def write_run(folder: Path, tiny: Problem, count: int = 3, **meta: object) -> Store:
-    facts = {"status": "done", "stop_reason": "1 generations done", "versions": {}, **meta}
-    store = Store.create(folder, problem=problem_to_json(tiny), settings=Settings().to_json(), **facts)
+    facts = {"problem": problem_to_json(tiny), "status": "done", "stop_reason": "1 generations done", **meta}
+    store = Store.create(folder, settings=Settings().to_json(), versions={}, **facts)
     for number in range(count):
         genome = tiny.genome().replace("first", f"def first():\n    return {number + 1} * SCALE\n")
         origin = Origin((0,), (Step("mutate", "first", "complex", "expert"),)) if number else Origin()
@@ -82,7 +83,7 @@ def write_run(folder: Path, tiny: Problem, count: int = 3, **meta: object) -> St
     return store
 
 
-# -- security ---------------------------------------------------------------------------------------------------------
+# -- security --------
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/static/app.js", "/runs/one/state.json", "/runs/nowhere"])
@@ -149,7 +150,8 @@ def test_from_outside_a_token_is_needed_and_then_a_cookie_holds_it(home: Path) -
     assert "SameSite=strict" in cookie
     assert client.get("/runs/one").status_code == 200
     client.cookies.clear()
-    assert client.get("/runs/one", cookies={access.cookie: "wrong"}).status_code == 403
+    client.cookies.set(access.cookie, "wrong")
+    assert client.get("/runs/one").status_code == 403
 
 
 def test_names_that_may_ask_from_outside() -> None:
@@ -187,29 +189,28 @@ def test_names_that_may_ask_from_outside() -> None:
 def test_only_runs_below_the_folder_can_be_opened(tmp_path: Path, tiny: Problem, path: str) -> None:
     folder = tmp_path / "below"
     write_run(folder / "mine", tiny).close()
-    write_run(tmp_path / "secret", tiny).close()
+    hidden = {**problem_to_json(tiny), "name": "SECRET"}
+    write_run(tmp_path / "secret", tiny, problem=hidden).close()
     (folder / "link").symlink_to(tmp_path / "secret")
     (folder / "inner").mkdir()
     (folder / "inner" / "run.sqlite").symlink_to(tmp_path / "secret" / "run.sqlite")
     client = asked(folder)
-    answer = client.get(path, follow_redirects=False)
-    assert answer.status_code in (404, 307), path
+    answer = client.get(path)
+    assert answer.status_code == 404 or answer.url.path == "/", path
     assert "Traceback" not in answer.text
-    assert "tiny" not in answer.text
+    assert "SECRET" not in answer.text
+    assert "root:" not in answer.text
     assert client.get("/runs/mine").status_code == 200
-    assert "link" not in client.get("/").text
+    assert list(Library(folder).paths()) == ["mine"]
+    with pytest.raises(NoSuchRunError), Library(folder).reading(path.removeprefix("/runs/")):
+        pass
 
 
 def test_hostile_names_and_texts_never_become_markup(tmp_path: Path, tiny: Problem) -> None:
-    nasty = "<script>alert(1)</script>\"><img src=x onerror=alert(2)> {{7*7}} \x1b[31mred\x1b[0m \u202etxt \x00 \ud800"
-    problem = {**problem_to_json(tiny), "name": nasty.replace("\ud800", ""), "summary": nasty.replace("\ud800", "")}
-    store = write_run(tmp_path / "runs" / "one", tiny, problem=problem) if False else None
-    assert store is None
-    store = Store.create(
-        tmp_path / "runs" / "one <b>", problem=problem, settings=Settings().to_json(), versions={}, status="failed",
-        stop_reason=nasty.replace("\ud800", ""),
-    )  # fmt: skip
-    safe = nasty.replace("\ud800", "")
+    safe = '<script>alert(1)</script>"><img src=x onerror=alert(2)> {{7*7}} \x1b[31mred\x1b[0m \u202etxt \x00'
+    problem = {**problem_to_json(tiny), "name": safe, "summary": safe}
+    facts = {"status": "failed", "stop_reason": safe, "versions": {}, "settings": Settings().to_json()}
+    store = Store.create(tmp_path / "runs" / "one <b>", problem=problem, **facts)
     store.put_individual(Individual(0, 0, tiny.genome()))
     store.put_outcome(0, Outcome(Status.OK, scores={"closeness": -1.0, "size": 1.0}, feedback=safe, log_tail=safe))
     genome = tiny.genome().replace("first", "def first():\n    return '<script>alert(3)</script>'\n")
@@ -220,13 +221,22 @@ def test_hostile_names_and_texts_never_become_markup(tmp_path: Path, tiny: Probl
     store.close()
     client = asked(tmp_path / "runs")
     base = "/runs/one%20%3Cb%3E"
-    pages = ["", "/individuals", "/individuals/1", "/individuals/1?against=seed", "/operators", "/failures", "/time", "/lineage"]
+    pages = [
+        "",
+        "/individuals",
+        "/individuals/1",
+        "/individuals/1?against=seed",
+        "/operators",
+        "/failures",
+        "/time",
+        "/lineage",
+    ]
     for path in ["/", *(base + page for page in pages), "/runs/%3Cscript%3E", base + "/individuals/%3Cscript%3E"]:
         text = client.get(path).text
         assert "<script>alert" not in text, path
         assert "<img" not in text, path
         assert "one <b>" not in text, path
-        assert "49 \x1b" not in text
+        assert "> 49" not in text
         assert "\x1b" not in text
         assert "\x00" not in text
         assert "\u202e" not in text
@@ -236,7 +246,7 @@ def test_hostile_names_and_texts_never_become_markup(tmp_path: Path, tiny: Probl
     assert "\u27e8U+202E\u27e9" in text
 
 
-# -- pages ------------------------------------------------------------------------------------------------------------
+# -- pages --------
 
 
 def test_the_pages_say_what_the_record_says(client: TestClient, home: Path) -> None:
@@ -252,6 +262,10 @@ def test_the_pages_say_what_the_record_says(client: TestClient, home: Path) -> N
     assert f'href="/runs/one/individuals/{individual.origin.parents[0]}"' in page
     parent = client.get(f"/runs/one/individuals/{individual.origin.parents[0]}").text
     assert f'href="/runs/one/individuals/{individual.id}"' in parent, "children are linked too"
+
+
+def points(chart: dict[str, Any]) -> int:
+    return sum(len(trace["customdata"]) for trace in chart["data"])
 
 
 @pytest.mark.parametrize("figure", ["front", "best", "hypervolume", "operators", "failures", "lanes", "lineage"])
@@ -270,8 +284,7 @@ def test_a_chart_that_cannot_be_drawn_says_why(client: TestClient) -> None:
 def test_the_generation_decides_on_the_front(client: TestClient) -> None:
     first = client.get("/runs/one/figures/front?generation=0").json()
     last = client.get("/runs/one/figures/front").json()
-    count = lambda chart: sum(len(trace["customdata"]) for trace in chart["data"])  # noqa: E731
-    assert count(first) < count(last)
+    assert points(first) < points(last)
     assert "after generation 0" in client.get("/runs/one?generation=0").text
     for wrong in ("-5", "99", "x", "9" * 40):
         assert client.get(f"/runs/one?generation={wrong}").status_code == 200
@@ -292,7 +305,6 @@ def test_the_list_is_filtered_sorted_and_paged_on_the_server(tmp_path: Path, tin
     assert "50 individuals" not in client.get("/runs/big/individuals?operator=mate&generation=3").text
     best = client.get("/runs/big/individuals?sort=best:closeness").text
     top = max((each for each in run.individuals if each.ok), key=lambda each: each.scores["closeness"])
-    assert best.index(f"individuals/{top.id}") < best.index("individuals/0") if "individuals/0\"" in best else True
     assert f'individuals/{top.id}"' in best.split("<tbody>")[1][:300]
     assert "No individual matches" in client.get("/runs/big/individuals?status=nothing").text
 
@@ -308,18 +320,27 @@ def test_pages_of_a_list() -> None:
 def test_ten_thousand_individuals_stay_usable(tmp_path: Path, tiny: Problem) -> None:
     write_large_run(tmp_path / "runs" / "big", tiny, 10_000)
     client = asked(tmp_path / "runs")
-    client.get("/static/app.css")  # the templates' machinery is loaded
-    begun = time.perf_counter()
+    client.get("/static/app.css")  # the server is up
+    # the time this process works, not the wall clock's: other tests and other people's work may keep the cores busy
+    begun = time.process_time()
     assert client.get("/runs/big").status_code == 200
-    first = time.perf_counter() - begun
+    first = time.process_time() - begun
     sizes, times = {}, {}
-    for path in ("/", "/individuals", "/individuals/5000", "/operators", "/failures", "/lineage", "/time", "/figures/front"):
-        begun = time.perf_counter()
+    for path in (
+        "/",
+        "/individuals",
+        "/individuals/5000",
+        "/operators",
+        "/failures",
+        "/lineage",
+        "/time",
+        "/figures/front",
+    ):
+        begun = time.process_time()
         answer = client.get(path if path == "/" else f"/runs/big{path}")
-        times[path] = time.perf_counter() - begun
+        times[path] = time.process_time() - begun
         sizes[path] = len(answer.content)
         assert answer.status_code == 200
-    print(f"first {first:.2f}", {path: f"{value:.2f}" for path, value in times.items()}, sizes)
     assert first < 1.0, first
     assert max(times.values()) < 1.0, times
     assert max(sizes.values()) < 1_500_000, sizes
@@ -343,7 +364,7 @@ def test_what_is_not_there_is_said_plainly(client: TestClient) -> None:
         assert "Traceback" not in answer.text
 
 
-# -- what can go wrong with a record ------------------------------------------------------------------------------------
+# -- what can go wrong with a record --------
 
 
 def test_a_run_that_is_removed_or_broken_gets_a_page_that_says_so(tmp_path: Path, tiny: Problem) -> None:
@@ -428,7 +449,7 @@ def test_a_runs_own_folder_shows_that_run(home: Path) -> None:
     assert client.get("/runs/one").status_code == 200
 
 
-# -- texts and diffs ----------------------------------------------------------------------------------------------------
+# -- texts and diffs --------
 
 
 def test_hidden_characters_are_shown_by_name() -> None:
@@ -458,13 +479,15 @@ def test_unchanged_lines_are_folded_unless_all_are_wanted() -> None:
     assert len(side_by_side(old, new, context=None)) == 100
 
 
-@pytest.mark.parametrize("source", ["", "x", "x\n", "\n\n", 'def f():\n    """a\n    b"""\n', "'unclosed\n", "a" * 30_000, "é\u3000\n"])
+@pytest.mark.parametrize(
+    "source", ["", "x", "x\n", "\n\n", 'def f():\n    """a\n    b"""\n', "'unclosed\n", "a" * 30_000, "é\u3000\n"]
+)
 def test_colours_lose_no_character(source: str) -> None:
     lines = coloured(source)
     assert "\n".join("".join(piece.text for piece in line) for line in lines) == source.removesuffix("\n")
 
 
-# -- the verb -----------------------------------------------------------------------------------------------------------
+# -- the verb --------
 
 
 def test_the_verb_serves_says_where_and_ends_quietly(home: Path) -> None:
@@ -507,9 +530,9 @@ def test_a_port_that_is_taken_is_one_line(home: Path) -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(UsageError, match="can't serve on 192.0.2.1"):
+    with pytest.raises(UsageError, match=r"can't serve on 192\.0\.2\.1"):
         serve(Path(), "192.0.2.1", None, lambda _: None)
-    with pytest.raises(UsageError, match="can't serve on no.such.host.invalid"):
+    with pytest.raises(UsageError, match=r"can't serve on no\.such\.host"):
         serve(Path(), "no.such.host.invalid", None, lambda _: None)
 
 
@@ -519,9 +542,7 @@ def test_wrong_folders_and_a_missing_extra_are_one_line(home: Path, tmp_path: Pa
     blocked = tmp_path / "starlette.py"
     blocked.write_text("raise ModuleNotFoundError(\"No module named 'starlette'\", name='starlette')\n")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    result = subprocess.run(
-        [str(GE), "ui"], cwd=home, capture_output=True, text=True, timeout=60, env=environment
-    )
+    result = subprocess.run([str(GE), "ui"], cwd=home, capture_output=True, text=True, timeout=60, env=environment)
     assert result.stderr == "Error: ge ui needs: pip install 'guided-evolution[ui]'\n"
     assert result.returncode == 2
 

@@ -91,6 +91,8 @@ class Library:
                 row = row_of(reading)
         except GuidedEvolutionError as error:
             return {"name": name, "error": str(error)}
+        except Exception as error:  # noqa: BLE001 - the web request's border: one damaged record must not hide the rest
+            return {"name": name, "error": f"the record may be damaged ({type(error).__name__}: {error})"}
         self._rows[name] = (stamp, row)
         return row
 

@@ -93,6 +93,11 @@ class Reading:
         return view.breakdown(self.run, view.entered(self.run, self.series))
 
     @cached_property
+    def hypervolume(self) -> float:
+        """Of the front; see `Run.hypervolume`."""
+        return self.run.hypervolume()
+
+    @cached_property
     def front_ids(self) -> frozenset[int]:
         """The ids on the front."""
         return frozenset(each.id for each in self.run.front)
@@ -162,6 +167,6 @@ def row_of(reading: Reading) -> dict[str, Any]:
         "progress": reading.progress,
         "best": [{"name": name, "value": each.scores[name], "id": each.id} for name, each in best.items()],
         "front": len(run.front),
-        "hypervolume": run.hypervolume() if run.front else None,
+        "hypervolume": reading.hypervolume if run.front else None,
         "spending": dict(run.spending),
     }

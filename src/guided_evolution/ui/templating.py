@@ -66,6 +66,8 @@ class Pages:
 
     def __init__(self) -> None:
         self._environment = make_environment()
+        for name in self._environment.list_templates():  # compiled now: the first page should not wait for it
+            self._environment.get_template(name)
 
     def __call__(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         """The page that a template gives."""
