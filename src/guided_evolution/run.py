@@ -116,7 +116,7 @@ class Run:
         """When it began, in seconds since the epoch."""
         return float(self._store.meta("created", 0.0))
 
-    @property
+    @cached_property
     def spending(self) -> Mapping[str, float]:
         """Sums over all model calls; see `Store.spending`."""
         return self._store.spending()
