@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from guided_evolution.plots.style import themed
 from guided_evolution.run import open_run
 
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars")
@@ -21,7 +22,7 @@ def main(run: str, target: str) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         raise SystemExit("this needs Chromium on the PATH")
-    figure = open_run(run).plot_front().update_layout(width=900, height=520)
+    figure = themed(open_run(run).plot_front(), dark=False).update_layout(width=900, height=520)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "front.html"
         figure.write_html(page, include_plotlyjs=True, config={"displayModeBar": False})

@@ -203,7 +203,8 @@ class Breeder:
                 max_tokens=request.max_tokens,
             )
             self._store.put_exchange(number, turn, exchange, cut=reply.cut)
-        self._emit(Event("reply", number, data={"seconds": reply.seconds, "tokens_out": reply.tokens_out}))
+        told = {name: getattr(reply, name) for name in ("seconds", "tokens_in", "tokens_out", "usd")}
+        self._emit(Event("reply", number, data=told))
         return reply, exchange
 
     async def _distil(self, change: Change) -> str:

@@ -12,9 +12,11 @@ class Event:
     """One thing that happened.
 
     Attributes:
-        kind: "ask" (a question was sent), "text" (a piece of its reply arrived), "reply" (it is complete),
-            "refused" (it can't be used), "check", "evaluate" (a worker started), "partial" (it reported),
-            "individual" (an individual is done), "generation" (a generation is done), "note", "stop".
+        kind: "start" (a session of the run begins: `problem`, `settings`, `folder`, and the `spending` so far),
+            "ask" (a question was sent), "text" (a piece of its reply arrived), "reply" (it is complete), "refused" (it
+            can't be used), "check", "evaluate" (a worker started), "partial" (it reported), "individual" (an
+            individual is done), "generation" (a generation is done), "note", "stop", "end" (the session is over, in
+            whatever way: `status`).
         individual: The id it is about; None for the run as a whole.
         text: A line or a piece of text.
         data: Further values, by kind.

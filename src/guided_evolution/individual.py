@@ -190,3 +190,8 @@ class Individual:
     def scores(self) -> Mapping[str, float]:
         """Objective name to value; empty unless the status is OK."""
         return {} if self.outcome is None else self.outcome.scores
+
+    def _repr_html_(self) -> str:
+        from guided_evolution.notebook import individual_html
+
+        return individual_html(self)

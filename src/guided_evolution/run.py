@@ -210,6 +210,11 @@ class Run:
 
         return plot_front(self)
 
+    def _repr_html_(self) -> str:
+        from guided_evolution.notebook import run_html
+
+        return run_html(self)
+
 
 def open_run(path: str | Path) -> Run:
     """Opens a run's folder, or the run.sqlite in it, for reading.

@@ -118,7 +118,9 @@ def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[
         with locked(folder):
             store.put_meta(status="running", stop_reason="", settings=settings.to_json())
             note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
+            begun = {"problem": problem, "settings": settings, "folder": folder, "spending": store.spending()}
             for listener in listeners:
+                listener.on(Event("start", data=begun))
                 listener.on(note)
             try:
                 run_async(lambda: _evolve(problem, settings, store, listeners, llm))
@@ -132,6 +134,9 @@ def _go(problem: Problem, settings: Settings, store: Store, listeners: Iterable[
             except (KeyboardInterrupt, asyncio.CancelledError):
                 store.put_meta(status=INTERRUPTED, stop_reason=INTERRUPTED)
                 raise KeyboardInterrupt from None
+            finally:
+                for listener in listeners:
+                    listener.on(Event("end", data={"status": store.meta("status")}))
     finally:
         store.close()
     return Run(folder)

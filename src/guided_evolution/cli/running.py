@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from guided_evolution.problem import Problem
     from guided_evolution.run import Run
     from guided_evolution.settings import Settings
+    from guided_evolution.trackers import Tracker
 
 _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
@@ -54,6 +55,18 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _track(command: Callable[..., Any]) -> Callable[..., Any]:
+    names = ["mlflow", "tensorboard", "trackio", "wandb"]
+    option = click.option("--track", multiple=True, type=click.Choice(names), help="Send it to a tracker; repeatable.")
+    return option(command)
+
+
+def _trackers(names: tuple[str, ...]) -> list[Tracker]:
+    from guided_evolution.trackers import open_tracker
+
+    return [open_tracker(name) for name in dict.fromkeys(names)]
+
+
 def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
     from guided_evolution.settings import Settings
 
@@ -64,9 +77,10 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
 @click.command()
 @click.argument("problem", type=click.Path(path_type=Path))
 @_run_options
+@_track
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME-TIME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> None:
+def run(problem: Path, track: tuple[str, ...], folder: Path | None, as_json: bool, **options: Any) -> None:
     """Evolve PROBLEM, and print the Pareto front."""
     from guided_evolution import session
     from guided_evolution.problem import Problem
@@ -74,9 +88,10 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
     loaded = Problem.load(problem)
     settings = _settings(loaded, options)
     folder = folder or session.default_folder(loaded, Path("runs"))
+    trackers = _trackers(track)
     fetch_if_local(settings.llm)
     with progress_for(loaded, settings) as progress:
-        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress]))
+        finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress, *trackers]))
     _report(finished, as_json)
 
 
@@ -89,8 +104,9 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
 @click.option("--max-tokens", type=int, help="A new cap on model tokens.")
 @click.option("--max-usd", type=float, help="A new cap on money.")
 @click.option("--max-hours", type=float, help="A new cap on hours.")
+@_track
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
-def resume(folder: Path, as_json: bool, **changes: Any) -> None:
+def resume(folder: Path, track: tuple[str, ...], as_json: bool, **changes: Any) -> None:
     """Go on with RUN after any kind of stop."""
     from guided_evolution import session
     from guided_evolution.run import open_run
@@ -98,9 +114,10 @@ def resume(folder: Path, as_json: bool, **changes: Any) -> None:
 
     kept = open_run(folder)
     settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
+    trackers = _trackers(track)
     fetch_if_local(settings.llm)
     with progress_for(kept.problem, settings) as progress:
-        finished = _resumable(folder, lambda: session.resume(folder, [progress], changes))
+        finished = _resumable(folder, lambda: session.resume(folder, [progress, *trackers], changes))
     _report(finished, as_json)
 
 

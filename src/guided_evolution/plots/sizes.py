@@ -38,7 +38,12 @@ def plot_sizes(run: Run) -> go.Figure:
     """
     plotly()
     raised, lowered = _pair(run)
-    made = figure("The seed and the front's named members", "", axis_title(raised), barmode="group")
+    made = figure(
+        "The seed and the front's named members",
+        "member of the front, smallest first",
+        axis_title(raised),
+        barmode="group",
+    )
     members = _members(run)
     if len(members) < 2:
         return empty(made, "no evolved member of the front is as small as the seed")
@@ -61,8 +66,14 @@ def plot_sizes(run: Run) -> go.Figure:
             yaxis="y2" if number else "y",
         )
     made.update_layout(
-        xaxis_title="member of the front, smallest first",
-        yaxis2={"title": axis_title(lowered), "overlaying": "y", "side": "right", "showgrid": False, "zeroline": False},
+        yaxis2={
+            "title": axis_title(lowered),
+            "overlaying": "y",
+            "side": "right",
+            "showgrid": False,
+            "automargin": True,
+            "zeroline": False,
+        },
         margin_r=90,
     )
     if min(values) > 0:

@@ -48,8 +48,7 @@ def write_report(run: Run, target: Path, kind: str = "html") -> Path:
     text = report(run, kind)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # half a character of a model's can't be written as UTF-8, and must not cost the report
-        target.write_bytes(text.encode("utf-8", "replace"))
+        target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{target}: can't write: {error}") from None
     return target

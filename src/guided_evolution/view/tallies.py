@@ -115,6 +115,6 @@ def kind_of(reason: str) -> str:
     """A reason without what differs from case to case: places, numbers, quoted names and code."""
     text = re.sub(r"\s*\((?:[\w./-]+\.py:\d+[^()]*)\)", "", reason.split("\n")[0])
     text = re.sub(r"(`[^`]*`|\"[^\"]*\"|'[^']*')", "…", text)
-    text = re.sub(r"\b0x[0-9a-f]+|[-+]?\d+(?:[_,]\d+)*(?:\.\d+)?(?:e[-+]?\d+)?", "N", text)
-    text = re.sub(r"\b(?:N ?x ?)+N\b", "N", text)
+    text = re.sub(r"\b[\d_,]+(?: ?x ?[\d_,]+)+\b", "N", text)
+    text = re.sub(r"\b0x[0-9a-f]+|(?<![A-Za-z_])[-+]?\d+(?:[_,]\d+)*(?:\.\d+)?(?:e[-+]?\d+)?", "N", text)
     return text.strip()[:_MOST]

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from guided_evolution import population, session, view
+from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.llm.scripted import FunctionLLM
+from guided_evolution.problem import Constraint, Limits, Objective, Problem
+from guided_evolution.run import Run, problem_to_json
+from guided_evolution.settings import Settings
+from guided_evolution.store import Store
+from guided_evolution.testing import scripted_reply
+from guided_evolution.view.tallies import kind_of
+from large_run import write_large_run
+
+
+def recorded(
+    folder: Path,
+    problem: Problem,
+    scores: list[dict[str, float] | None],
+    parents: dict[int, tuple[int, ...]] | None = None,
+) -> Run:
+    """A finished run with these scores in the order of completion; None crashed."""
+    store = Store.create(folder, problem=problem_to_json(problem), settings=Settings().to_json(), status="done")
+    for number, each in enumerate(scores):
+        genome = problem.genome().replace("first", f"def first():\n    return {number}\n")
+        step = Step("mutate", "first", "complex", "expert")
+        origin = Origin((parents or {}).get(number, (0,)), (step,)) if number else Origin()
+        store.put_individual(Individual(number, number and 1, genome, origin))
+        if number:
+            price = 0.5 if number % 2 else None
+            store.put_exchange(number, 0, Exchange("mutate", "fake", "p", "r", tokens_in=10, tokens_out=5, usd=price))
+        reason = f"ValueError: expected {number} features (seed.py:{number})"
+        outcome = Outcome(Status.OK, scores=each, seconds=1.0) if each else Outcome(Status.CRASHED, reason)
+        store.put_outcome(number, outcome)
+    store.close()
+    return Run(folder)
+
+
+def sized(tiny: Problem, *objectives: Objective, constraints: tuple[Constraint, ...] = ()) -> Problem:
+    chosen = objectives or (Objective("accuracy", "max", 0.0), Objective("size", "min", 1000.0))
+    return Problem(tiny.folder, "sized", tiny.files, chosen, constraints=constraints, limits=Limits())
+
+
+def pair(accuracy: float, size: float) -> dict[str, float]:
+    return {"accuracy": accuracy, "size": size}
+
+
+def test_progress_agrees_with_measuring_every_prefix_from_scratch(tiny: Problem, tmp_path: Path) -> None:
+    model = FunctionLLM(scripted_reply, "fake")
+    run = session.start(tiny, Settings(population=6, generations=3, p_mate=0.5), tmp_path / "run", (), model)
+    progress = view.series(run)
+    order = [run.individual(number) for number in progress["id"]]
+    reference = population.reference_point(tiny, run.individuals)
+    for count in range(1, len(order) + 1):
+        expected = population.hypervolume(tiny, order[:count], reference)
+        assert progress["hypervolume"][count - 1] == pytest.approx(expected)
+        best = max(each.scores["closeness"] for each in order[:count] if each.ok)
+        assert progress["best"]["closeness"][count - 1] == best
+    assert progress["hypervolume"][-1] == pytest.approx(run.hypervolume())
+    assert progress["evaluations"] == list(range(1, len(order) + 1))
+
+
+def test_best_within_the_seed_leaves_out_what_is_worse_elsewhere(tiny: Problem, tmp_path: Path) -> None:
+    rows = [pair(0.5, 100), pair(0.9, 200), None, pair(0.6, 100), pair(0.55, 50)]
+    progress = view.series(recorded(tmp_path / "run", sized(tiny), rows))
+    assert progress["best"]["accuracy"] == [0.5, 0.9, 0.9, 0.9, 0.9]
+    assert progress["best_within_seed"]["accuracy"] == [0.5, 0.5, 0.5, 0.6, 0.6]
+    assert progress["entered"] == [True, True, False, True, True]
+    assert progress["tokens"] == [0, 15, 30, 45, 60]
+    assert progress["usd"] == [0.0, 0.5, 0.5, 1.0, 1.0]
+
+
+def test_what_breaks_a_constraint_neither_counts_as_best_nor_wins(tiny: Problem, tmp_path: Path) -> None:
+    problem = sized(tiny, constraints=(Constraint("size", max=80.0),))
+    run = recorded(tmp_path / "run", problem, [pair(0.5, 100), pair(0.9, 90), pair(0.4, 70)])
+    progress = view.series(run)
+    assert progress["best"]["accuracy"] == [None, None, 0.4]
+    headline = view.headline(run, progress)
+    assert headline is not None
+    assert headline["winner"] == 2, "the seed breaks the constraint, so what doesn't ranks before it"
+
+
+def test_the_winner_gives_nothing_up(tiny: Problem, tmp_path: Path) -> None:
+    rows = [pair(0.5, 100), pair(0.9, 200), pair(0.6, 100), pair(0.55, 50)]
+    run = recorded(tmp_path / "run", sized(tiny), rows, {3: (2,)})
+    headline = view.headline(run, view.series(run))
+    assert headline is not None
+    assert headline["winner"] == 2
+    accuracy = headline["objectives"][0]
+    assert (accuracy["judgement"], accuracy["share"]) == ("better", pytest.approx(0.2))
+    assert headline["objectives"][1]["judgement"] == "same"
+    assert headline["found"]["evaluations"] == 3
+    assert headline["extremes"] == {"accuracy": 1, "size": 3}
+    assert "+    return 2" in headline["change"]["diff"]
+    assert headline["change"]["exchanges"][0]["prompt"] == "p"
+
+
+def test_nothing_better_than_the_seed_is_said_so(tiny: Problem, tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run", sized(tiny), [pair(0.5, 100), pair(0.9, 200), pair(0.4, 50)])
+    headline = view.headline(run, view.series(run))
+    assert headline is not None
+    assert (headline["winner"], headline["beats_seed"], headline["change"]) == (0, False, None)
+
+
+def test_the_papers_models_get_the_papers_names(tiny: Problem, tmp_path: Path) -> None:
+    """Table of results in Morris, Jurado and Zutty (GECCO 2024): seed, L, M, S and T."""
+    published = [
+        pair(92.52, 518_230),
+        pair(93.34, 518_230),
+        pair(93.16, 294_873),
+        pair(88.83, 119_254),
+        pair(87.45, 39_190),
+    ]
+    run = recorded(tmp_path / "run", sized(tiny), published)
+    assert view.named(run) == {"T": 4, "S": 3, "M": 2, "L": 1}
+
+
+def test_names_need_one_objective_to_raise_and_one_to_lower(tiny: Problem, tmp_path: Path) -> None:
+    problem = sized(tiny, Objective("accuracy", "max"), Objective("size", "max"))
+    run = recorded(tmp_path / "run", problem, [pair(0.5, 100), pair(0.9, 200)])
+    assert view.named(run) == {}
+
+
+def test_counts_follow_a_child_from_the_question_to_the_front(tiny: Problem, tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "run", problem=problem_to_json(tiny), settings=Settings().to_json(), status="done")
+    genome = tiny.genome()
+    store.put_individual(Individual(0, 0, genome))
+    store.put_outcome(0, Outcome(Status.OK, scores={"closeness": -25.0, "size": 6.0}))
+
+    def child(number: int, operators: str, asked: list[tuple[str, str]], scores: dict[str, float] | None) -> None:
+        steps = tuple(Step(name, "first", character="magoo") for name in operators.split("+"))
+        changed = genome.replace("first", f"def first():\n    return {number}\n")
+        store.put_individual(Individual(number, 1, changed, Origin((0,), steps)))
+        for turn, (purpose, verdict) in enumerate(asked):
+            store.put_exchange(number, turn, Exchange(purpose, "fake", "p", "r", verdict=verdict))
+        outcome = Outcome(Status.OK, scores=scores) if scores else Outcome(Status.REJECTED, asked[-1][1])
+        store.put_outcome(number, outcome)
+
+    child(1, "mutate", [("mutate", "the reply holds no code"), ("repair", "")], {"closeness": -20.0, "size": 6.0})
+    child(2, "mutate", [("mutate", "check failed: NameError"), ("repair", "check failed: NameError")], None)
+    child(3, "mutate", [("mate", "no code"), ("mutate", "")], {"closeness": -30.0, "size": 9.0})
+    store.close()
+    run = Run(tmp_path / "run")
+    rows = {(row["operator"], row["block"]): row for row in view.breakdown(run, view.entered(run))}
+    mutate = rows["mutate", "first"]
+    counts = {name: mutate[name] for name in ("tried", "asked", "parsed", "passed", "scored", "improved", "reached")}
+    assert counts == {"tried": 3, "asked": 5, "parsed": 3, "passed": 2, "scored": 2, "improved": 1, "reached": 1}
+    assert mutate["character"] == "magoo"
+    failed_mating = rows["mate", ""]
+    assert (failed_mating["tried"], failed_mating["parsed"], failed_mating["scored"]) == (1, 0, 0)
+    assert view.grouped(list(rows.values()), "operator")["mutate"]["tried"] == 3
+    assert view.refusals(run)[0]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("ValueError: expected 12 features, got 7 (seed.py:33 in forward)", "ValueError: expected N features, got N"),
+        ("NameError: name 'foo' is not defined (seed.py:3)", "NameError: name … is not defined"),
+        ("stopped after 20 s", "stopped after N s"),
+        (
+            "mat1 and mat2 shapes cannot be multiplied (64x32 and 1_024x9)",
+            "mat1 and mat2 shapes cannot be multiplied (N and N)",
+        ),
+    ],
+)
+def test_reasons_that_differ_in_numbers_and_places_are_one_kind(reason: str, kind: str) -> None:
+    assert kind_of(reason) == kind
+
+
+def test_lineage_has_an_edge_from_every_parent(tiny: Problem, tmp_path: Path) -> None:
+    always = Settings(population=4, generations=2, p_eot=1.0, p_mate=1.0, p_mutate=1.0)
+    run = session.start(tiny, always, tmp_path / "run", (), FunctionLLM(scripted_reply, "fake"))
+    links = view.edges(run)
+    for child in run.individuals:
+        mine = [(one, kind) for one, two, kind in links if two == child.id and kind != "teacher"]
+        assert [one for one, _ in mine] == list(child.origin.parents)
+        assert [kind for _, kind in mine] == ["parent", "partner"][: len(mine)]
+    assert any(kind == "partner" for *_, kind in links)
+    assert any(kind == "teacher" for *_, kind in links)
+    last = run.individuals[-1].id
+    assert view.trunk(run, last)[0] == 0
+    assert set(view.trunk(run, last)) <= view.ancestry(run, [last])
+
+
+def test_a_slot_is_never_busy_twice_at_a_time(tiny: Problem, tmp_path: Path) -> None:
+    def slow(prompt: str) -> str:
+        time.sleep(0.1)
+        return scripted_reply(prompt)
+
+    settings = Settings(population=4, generations=1, workers=2, llm_parallel=2)
+    run = session.start(tiny, settings, tmp_path / "run", (), FunctionLLM(slow, "fake"))
+    intervals = view.lanes(run)
+    assert len([row for row in intervals if row["lane"] == "model"]) == run.spending["calls"]
+    ends: dict[tuple[str, int], float] = {}
+    for row in intervals:
+        assert row["start"] >= ends.get((row["lane"], row["slot"]), float("-inf"))
+        ends[row["lane"], row["slot"]] = row["end"]
+    assert {row["slot"] for row in intervals if row["lane"] == "model"} == {0, 1}
+
+
+def test_an_empty_and_a_failed_run_have_a_document_too(tiny: Problem, tmp_path: Path) -> None:
+    Store.create(tmp_path / "a", problem=problem_to_json(tiny), settings=Settings().to_json(), status="running").close()
+    document = view.run_document(Run(tmp_path / "a"))
+    assert document["headline"] is None
+    assert document["series"]["id"] == []
+    crashed = view.run_document(recorded(tmp_path / "b", sized(tiny), [None, None]))
+    assert crashed["headline"] is None
+    assert crashed["failure_kinds"][0]["count"] == 2
+    assert crashed["series"]["hypervolume"] == [0.0, 0.0]
+
+
+def test_ten_thousand_individuals_make_a_document_in_seconds(tiny: Problem, tmp_path: Path) -> None:
+    times = {}
+    for count in (2_500, 10_000):
+        folder = write_large_run(tmp_path / str(count), tiny, count)
+        begun = time.process_time()
+        document = view.run_document(Run(folder))
+        times[count] = time.process_time() - begun
+        assert len(document["individuals"]) == count
+        json.dumps(document)
+    assert times[10_000] < 4, "seconds of processor time, about 1.5 as measured"
+    assert times[10_000] < 8 * times[2_500] + 0.5, "four times the run, not sixteen times the work"
