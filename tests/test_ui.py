@@ -145,6 +145,10 @@ def test_from_outside_a_token_is_needed_and_then_a_cookie_holds_it(home: Path) -
     assert answer.status_code == 200
     assert access.token not in answer.text, "it must not stay in the address"
     assert 'content="0; url=/runs/one?page=2"' in answer.text
+    elsewhere = asked(home / "runs", access).get(f"//evil.example/%3Cb%3E?token={access.token}").text
+    assert 'content="0; url=/' in elsewhere
+    assert "url=//" not in elsewhere
+    assert "<b>" not in elsewhere
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie

@@ -7,19 +7,21 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from served import GE, Served
 
 from guided_evolution.testing import write_tiny_problem
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+if os.environ.get("CI") == "true":
+    import playwright.sync_api as playwright
+else:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 
-GE = Path(sys.executable).parent / "ge"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,6 +34,8 @@ FLAGS = [
 # fails often enough to have something to show: broken syntax, a crash, no code at all
 MODEL = """\
 import hashlib
+from served import GE, Served
+
 from guided_evolution.testing import scripted_reply
 
 def reply(prompt):
@@ -72,14 +76,6 @@ class Watch:
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.origin, "data:", "blob:", "file:")):
             self.faults.append(f"request to {request.url}")
-
-
-@dataclass
-class Served:
-    """A dashboard that is being served."""
-
-    address: str
-    folder: Path
 
 
 def chromium() -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from served import GE, Served
 
-from browser.conftest import GE, Served
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.problem import Problem
 from guided_evolution.run import open_run, problem_to_json

@@ -143,7 +143,8 @@ class Guard:
         Not by a redirect: a strict cookie is withheld on one that another site's link began.
         """
         query = "&".join(part for part in request.url.query.split("&") if not part.startswith("token="))
-        target = escape(request.url.path + (f"?{query}" if query else ""))
+        path = request.scope.get("raw_path", b"/").decode("latin-1").lstrip("/")  # two slashes would name another host
+        target = escape(f"/{path}" + (f"?{query}" if query else ""))
         body = f'<a href="{target}">Go on to the dashboard</a>'
         response = HTMLResponse(_page("Welcome", body, f'<meta http-equiv="refresh" content="0; url={target}">'))
         response.set_cookie(self._access.cookie, self._access.token, httponly=True, samesite="strict", path="/")

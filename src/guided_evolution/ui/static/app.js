@@ -47,6 +47,7 @@ function themed(box, figure) {
   // the graphics card's traces compile code at run time, which a strict page doesn't allow
   for (const trace of data) {
     if (trace.type === "scattergl") trace.type = "scatter";
+    if (trace.marker?.colorbar?.title) trace.marker.colorbar.title.font = { size: small };
     if (narrow && trace.marker) trace.marker.showscale = false;
   }
   return { data, layout };
