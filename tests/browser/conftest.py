@@ -34,8 +34,6 @@ FLAGS = [
 # fails often enough to have something to show: broken syntax, a crash, no code at all
 MODEL = """\
 import hashlib
-from served import GE, Served
-
 from guided_evolution.testing import scripted_reply
 
 def reply(prompt):

@@ -129,7 +129,10 @@ def test_a_point_of_the_front_opens_its_individual_and_diff(dashboard: Served, o
     changed = [line[1:] for line in open_run(dashboard.folder / "one").diff(number).splitlines() if line[:2] == "+ "]
     added = page.locator(".diff td.new").all_inner_texts()
     assert [line.strip() for line in changed] == [text.replace("added:", "").strip() for text in added if text.strip()]
-    assert individual.origin.exchanges[-1].prompt.strip() in page.locator("#asked pre").all_inner_texts()[0]
+    texts = [text.strip() for text in page.locator("#asked pre").all_text_contents()]
+    for exchange in individual.origin.exchanges:
+        assert exchange.prompt.strip() in texts
+        assert exchange.reply.strip() in texts
 
 
 def test_the_slider_changes_the_front(dashboard: Served, open_page: Callable[..., Any]) -> None:
