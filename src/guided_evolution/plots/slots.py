@@ -42,7 +42,7 @@ def plot_lanes(run: Run) -> go.Figure:
     longest = max((row["end"] for row in work), default=0.0)
     unit, divisor = ("hours", 3600) if longest > 7200 else ("minutes", 60) if longest > 180 else ("seconds", 1)
     title = f"Busy slots of each lane{f' (of its time: {share})' if share else ''}"
-    made = figure(title, f"wall-clock time since the run began, {unit}", "lane and slot", barmode="overlay")
+    made = figure(title, f"{unit} since the run began", "lane and slot", barmode="overlay")
     if not work:
         return empty(made, "nothing has run yet")
     slots = 1 + max(row["slot"] for row in work)

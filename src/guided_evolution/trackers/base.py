@@ -70,7 +70,9 @@ class Tracker(ABC):
         elif event.kind == "individual" and self._problem is not None:
             self._individual(self._problem, event.data["individual"])
         elif event.kind == "end":
-            self._end(str(event.data["status"]))
+            # a session that a fault of ours ended leaves the record as running
+            status = str(event.data["status"])
+            self._end("failed" if status == "running" else status)
 
     def close(self) -> None:
         """Ends the tracker's run as interrupted, if it is still open."""
