@@ -220,9 +220,14 @@ def test_a_new_individual_of_a_live_run_appears_by_itself(
         until(page, f"({NEWEST})() > {first + 1}")
         assert page.evaluate("window.kept") is True, "the page was not loaded again"
         assert "done" in page.locator("#announcer").inner_text()
+        runs = open_page(dashboard)
+        runs.goto(dashboard.address)
+        row = runs.locator("tr:has-text('live')")
+        assert "running" in row.inner_text()
         process.send_signal(signal.SIGKILL)
         process.wait(20)
         page.wait_for_selector("text=The run was interrupted")
+        row.locator("text=interrupted").first.wait_for()
     finally:
         process.kill()
     assert open_run(home / "runs/live").individuals, "the record was left alone"

@@ -131,6 +131,7 @@ if (slider) {
 
 const POLL = 2000;
 const IDLE_POLL = 15000;
+const LIST_POLL = 4000;
 let asked = 0;
 
 // Fetches a page and takes over its parts marked data-part, all of them or those named.
@@ -201,3 +202,4 @@ for (const field of document.querySelectorAll("form.filters select")) {
 
 drawAll(false);
 if (inRun) setTimeout(follow, POLL);
+if (document.body.dataset.list) setInterval(() => document.hidden || renew(location.href).catch(() => {}), LIST_POLL);
