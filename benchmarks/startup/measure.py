@@ -2,8 +2,8 @@
 
     python benchmarks/startup/measure.py [--rounds 20] [--json FILE]
 
-A job's time is that of `launch.run`, from the job's files to the outcome, jail and supervisor included. Two moments are
-measured inside as well, as the evaluator sees them: when the evaluator's imports are done, and when the network is built.
+A job's time is that of `launch.run`, from the job's files to the outcome, jail and supervisor included. Moments inside
+are measured as well, as the evaluator sees them: its imports are done, the network is built, a training step is taken.
 """
 
 from __future__ import annotations
@@ -80,9 +80,8 @@ def main() -> None:
     assert isinstance(medians, dict) and isinstance(ratio, dict)
     print(f"{'median of ' + str(options.rounds):<14} {'fresh':>9} {'forked':>9} {'ratio':>7}")
     for moment in ratio:
-        print(
-            f"{moment:<14} {medians['fresh'][moment]:>7.3f} s {medians['forked'][moment]:>7.3f} s {ratio[moment]:>6.1f}x"
-        )
+        fresh, forked = medians["fresh"][moment], medians["forked"][moment]
+        print(f"{moment:<14} {fresh:>7.3f} s {forked:>7.3f} s {ratio[moment]:>6.1f}x")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

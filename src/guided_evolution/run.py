@@ -40,6 +40,17 @@ class Run:
         """Closes the record."""
         self._store.close()
 
+    @property
+    def revision(self) -> int:
+        """A number that changes when the record does, as seen by this reader; cheap enough to ask every second."""
+        return self._store.revision
+
+    def fresh(self) -> Run:
+        """The same record, read anew: what is cached here stays as it was."""
+        run = Run.__new__(Run)
+        run.folder, run._store = self.folder, self._store
+        return run
+
     @cached_property
     def problem(self) -> Problem:
         """The problem as it was when the run began."""
@@ -143,7 +154,7 @@ class Run:
         """When it began, in seconds since the epoch."""
         return float(self._store.meta("created", 0.0))
 
-    @property
+    @cached_property
     def spending(self) -> Mapping[str, float]:
         """Sums over all model calls; see `Store.spending`."""
         return self._store.spending()

@@ -13,16 +13,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from guided_evolution.database import connect, open_file
 from guided_evolution.errors import RunError
-from guided_evolution.genome import Genome
+from guided_evolution.genome import Genome, Part
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm.recorded import Recorded
 from guided_evolution.migrations import migrate
 
+_Parts = dict[tuple[str | None, str, int, str], Part]
 FILE = "run.sqlite"
 
 BROKEN = "It was left as it is: put a copy of it back, or begin a new run in another folder."
@@ -122,6 +124,11 @@ class Store:
         for other, _ in self._lenders:
             other.close()
 
+    @property
+    def revision(self) -> int:
+        """A number that changes when another process has written; asking for it reads no row and takes no lock."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
@@ -193,7 +200,8 @@ class Store:
         outcomes = {row["individual"]: _outcome(row) for row in self._outcome_rows("evaluate")}
         rows = self._rows("SELECT * FROM individuals ORDER BY id")
         texts: dict[str, str] = dict(map(tuple, self._rows("SELECT sha, text FROM texts")))
-        return [self._read(row, (), outcomes.get(row["id"]), texts) for row in rows]
+        parts: _Parts = {}
+        return [self._read(row, (), outcomes.get(row["id"]), texts, parts) for row in rows]
 
     def _read(
         self,
@@ -201,19 +209,25 @@ class Store:
         exchanges: tuple[Exchange, ...],
         outcome: Outcome | None,
         texts: Mapping[str, str] | None = None,
+        parts: _Parts | None = None,
     ) -> Individual:
-        document = json.loads(row["genome"])
-        for part in document["parts"]:
-            sha = part.pop("sha")
-            part["source"] = texts[sha] if texts is not None else self._text(sha)
-        steps = tuple(Step(**step) for step in json.loads(row["steps"]))
-        genome = Genome.from_json(document)
+        # relatives share most of their parts: each is made once for all that are read together
+        known: _Parts = {} if parts is None else parts
+        made = []
+        for part in json.loads(row["genome"])["parts"]:
+            key = (part.get("name"), part["file"], part["line"], part["sha"])
+            if key not in known:
+                sha = part.pop("sha")
+                part["source"] = texts[sha] if texts is not None else self._text(sha)
+                known[key] = Genome.from_json({"parts": [part]}).parts[0]
+            made.append(known[key])
+        genome = Genome(tuple(made))
         vars(genome)["digest"] = row["digest"]  # known already: parsing every program again is what takes time
         return Individual(
             id=row["id"],
             generation=row["generation"],
             genome=genome,
-            origin=Origin(tuple(json.loads(row["parents"])), steps, exchanges),
+            origin=Origin(tuple(json.loads(row["parents"])), _steps(row["steps"]), exchanges),
             outcome=outcome,
             twin=row["twin"],
         )
@@ -380,13 +394,18 @@ def _outcome(row: sqlite3.Row) -> Outcome:
         status=Status(row["status"]),
         reason=row["reason"],
         scores=json.loads(row["scores"]),
-        metrics=json.loads(row["metrics"]),
+        metrics=json.loads(row["metrics"]) if row["metrics"] != "{}" else {},
         feedback=row["feedback"],
         log_tail=row["log_tail"],
         seconds=row["seconds"],
         peak_mb=row["peak_mb"],
         taken_from=row["taken_from"],
     )
+
+
+@lru_cache(maxsize=1024)
+def _steps(text: str) -> tuple[Step, ...]:
+    return tuple(Step(**step) for step in json.loads(text))
 
 
 def _exchange(row: sqlite3.Row) -> Exchange:

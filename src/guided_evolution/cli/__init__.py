@@ -7,7 +7,7 @@ import warnings
 
 import click
 
-from guided_evolution.cli import reading, replaying, running, setting_up
+from guided_evolution.cli import reading, replaying, running, setting_up, watching
 from guided_evolution.errors import GuidedEvolutionError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -59,6 +59,7 @@ for command in (
     reading.export,
     reading.test,
     reading.report,
+    watching.ui,
     setting_up.init,
     setting_up.models,
     setting_up.doctor,

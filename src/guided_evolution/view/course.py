@@ -80,10 +80,11 @@ def _spent(run: Run, times: Sequence[float]) -> dict[str, list[float]]:
     tokens = np.cumsum([0, *((call.tokens_in or 0) + (call.tokens_out or 0) for call in run.calls)])
     money = np.cumsum([0.0, *(call.usd or 0.0 for call in run.calls)])
     upto = np.searchsorted(ends, np.array(times), side="right")
+    begun = run.created
     return {
         "tokens": tokens[upto].tolist(),
         "usd": money[upto].tolist(),
-        "seconds": [max(0.0, time - run.created) for time in times],
+        "seconds": [max(0.0, time - begun) for time in times],
     }
 
 
