@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from guided_evolution.asking import Asker
+from guided_evolution.budget import Budget
 from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
@@ -78,9 +80,8 @@ class Breeder:
         self._emit = emit
         self._book = Book(problem.prompts)
         self._seed = problem.genome()
-        self._lane = asyncio.Semaphore(settings.llm_parallel)
+        self.asker = Asker(settings.llm_parallel, Budget.of(settings), store.spending, emit)
         self._lessons: dict[tuple[int, str], asyncio.Task[str]] = {}
-        self.before_asking: Callable[[], None] = lambda: None
 
     async def breed(self, plan: Plan) -> tuple[Individual, Outcome | None]:
         """Makes the child of a plan; a rejected one comes with its outcome, its program is the first parent's.
@@ -182,29 +183,16 @@ class Breeder:
         if recorded is not None and recorded.exchange.prompt == request.prompt:
             exchange = recorded.exchange
             return Reply(exchange.reply, exchange.model, cut=recorded.cut), exchange
-        async with self._lane:
-            self.before_asking()
-            self._emit(Event("ask", number, request.purpose))
-            reply = await self._llm.ask(request, lambda piece: self._emit(Event("text", number, piece)))
-            # half a character at a broken stream's end can't be stored, and must not end a run
-            reply = replace(reply, text=_whole(reply.text), reasoning=_whole(reply.reasoning))
-            exchange = Exchange(
-                purpose=request.purpose,
-                model=reply.model,
-                prompt=request.prompt,
-                reply=reply.text,
-                system=request.system,
-                reasoning=reply.reasoning,
-                tokens_in=reply.tokens_in,
-                tokens_out=reply.tokens_out,
-                usd=reply.usd,
-                seconds=reply.seconds,
-                temperature=request.temperature,
-                max_tokens=request.max_tokens,
-            )
-            self._store.put_exchange(number, turn, exchange, cut=reply.cut)
+        made: list[Exchange] = []
+
+        def record(reply: Reply) -> None:
+            made.append(_exchange(request, reply))
+            self._store.put_exchange(number, turn, made[0], cut=reply.cut)
+
+        reply = await self.asker.ask(self._llm, request, number, record)
         self._emit(Event("reply", number, data={"seconds": reply.seconds, "tokens_out": reply.tokens_out}))
-        return reply, exchange
+        exchange = made[0]
+        return replace(reply, text=exchange.reply, reasoning=exchange.reasoning), exchange
 
     async def _distil(self, change: Change) -> str:
         key = (change.teacher.id, change.after.name)
@@ -220,6 +208,24 @@ class Breeder:
         request = self._request("distil", distil_prompt(change, self._book, self._problem), rng)
         reply, _ = await self._ask(change.teacher.id, turn, request)
         return lesson(reply.text)
+
+
+def _exchange(request: Request, reply: Reply) -> Exchange:
+    return Exchange(
+        purpose=request.purpose,
+        model=reply.model,
+        prompt=request.prompt,
+        # half a character at a broken stream's end can't be stored, and must not end a run
+        reply=_whole(reply.text),
+        system=request.system,
+        reasoning=_whole(reply.reasoning),
+        tokens_in=reply.tokens_in,
+        tokens_out=reply.tokens_out,
+        usd=reply.usd,
+        seconds=reply.seconds,
+        temperature=request.temperature,
+        max_tokens=request.max_tokens,
+    )
 
 
 def _whole(text: str) -> str:

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from guided_evolution.budget import require_price
 from guided_evolution.errors import GuidedEvolutionError, ModelError, RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
@@ -77,6 +78,7 @@ def start(
     Book(problem.prompts).check()
     settings = resolved(settings)
     llm = llm or open_llm(settings.llm, threads=cores())  # a missing key must leave no run behind
+    require_price(settings, llm)
     store = Store.create(
         folder,
         problem=problem_to_json(problem),
@@ -106,6 +108,7 @@ def resume(
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
     llm = llm or open_llm(settings.llm, threads=cores())
+    require_price(settings, llm)
     store = Store.open(folder, write=True)
     return _go(problem, settings, store, listeners, llm)
 
