@@ -15,6 +15,7 @@ from guided_evolution.events import Event
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm import LLM, Reply, Request
+from guided_evolution.llm.ensemble import Ensemble
 from guided_evolution.operators import (
     Change,
     Context,
@@ -128,11 +129,12 @@ class Breeder:
         return [Mate(), mutation] if plan.mate else [mutation]
 
     def _context(self, plan: Plan, rng: np.random.Generator) -> tuple[Context, list[Exchange]]:
-        small = self._llm.small
+        llm = self._model("model", plan.number)
+        small = llm.small
         asked: list[Exchange] = []
 
         async def ask(purpose: str, prompt: str) -> Reply:
-            reply, exchange = await self._ask(plan.number, len(asked), self._request(purpose, prompt, rng))
+            reply, exchange = await self._ask(llm, plan.number, len(asked), self._request(llm, purpose, prompt, rng))
             asked.append(exchange)
             return reply
 
@@ -161,8 +163,8 @@ class Breeder:
         )
         return context, asked
 
-    def _request(self, purpose: str, prompt: str, rng: np.random.Generator) -> Request:
-        small = self._llm.small
+    def _request(self, llm: LLM, purpose: str, prompt: str, rng: np.random.Generator) -> Request:
+        small = llm.small
         low, high = self._settings.temperature or (SMALL_TEMPERATURE if small else PAPER_TEMPERATURE)
         tokens = self._settings.reply_tokens or (SMALL_REPLY_TOKENS if small else PAPER_REPLY_TOKENS)
         top_p = self._settings.top_p
@@ -177,7 +179,13 @@ class Breeder:
             seed=int(rng.integers(2**31)),
         )
 
-    async def _ask(self, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
+    def _model(self, purpose: str, *place: int) -> LLM:
+        """The model for one child or lesson, whose whole conversation it leads; the same after a restart."""
+        if not isinstance(self._llm, Ensemble):
+            return self._llm
+        return self._llm.draw(stream(self._settings.seed, purpose, *place))
+
+    async def _ask(self, llm: LLM, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
         """Asks, or reads the recorded answer; a reply is committed before anybody looks at it."""
         recorded = self._store.asked(number, turn)
         if recorded is not None and recorded.exchange.prompt == request.prompt:
@@ -189,7 +197,7 @@ class Breeder:
             made.append(_exchange(request, reply))
             self._store.put_exchange(number, turn, made[0], cut=reply.cut)
 
-        reply = await self.asker.ask(self._llm, request, number, record)
+        reply = await self.asker.ask(llm, request, number, record)
         self._emit(Event("reply", number, data={"seconds": reply.seconds, "tokens_out": reply.tokens_out}))
         exchange = made[0]
         return replace(reply, text=exchange.reply, reasoning=exchange.reasoning), exchange
@@ -205,8 +213,9 @@ class Breeder:
         names = [block.name for block in change.teacher.genome.blocks]
         turn = -1 - names.index(change.after.name)
         rng = stream(self._settings.seed, "lesson", change.teacher.id, turn)
-        request = self._request("distil", distil_prompt(change, self._book, self._problem), rng)
-        reply, _ = await self._ask(change.teacher.id, turn, request)
+        llm = self._model("lesson model", change.teacher.id, turn)
+        request = self._request(llm, "distil", distil_prompt(change, self._book, self._problem), rng)
+        reply, _ = await self._ask(llm, change.teacher.id, turn, request)
         return lesson(reply.text)
 
 

@@ -13,7 +13,7 @@ from guided_evolution.errors import ProblemError, RunError
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.llm import LLM
-from guided_evolution.llm.spec import open_llm
+from guided_evolution.llm.spec import open_llms
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
 from guided_evolution.run import Run
@@ -106,7 +106,7 @@ def check(
     store = Store.create(folder)
     errand = Errand(problem, settings, folder / "jobs", store)
     try:
-        run_async(lambda: _check(errand, llm or open_llm(settings.llm, threads=cores()), tell))
+        run_async(lambda: _check(errand, llm or open_llms(settings.models, threads=cores()), tell))
     finally:
         errand.executor.close()
         store.close()

@@ -26,7 +26,7 @@ from guided_evolution.evolution import INTERRUPTED, Evolution
 from guided_evolution.executors import Executor
 from guided_evolution.executors.opening import open_executor
 from guided_evolution.llm import LLM
-from guided_evolution.llm.spec import open_llm
+from guided_evolution.llm.spec import open_llms
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
@@ -77,7 +77,7 @@ def start(
     problem.genome()
     Book(problem.prompts).check()
     settings = resolved(settings)
-    llm = llm or open_llm(settings.llm, threads=cores())  # a missing key must leave no run behind
+    llm = llm or open_llms(settings.models, threads=cores())  # a missing key must leave no run behind
     require_price(settings, llm)
     store = Store.create(
         folder,
@@ -107,7 +107,7 @@ def resume(
     settings = resolved(Settings().with_changes(run.settings, str(folder)))
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
-    llm = llm or open_llm(settings.llm, threads=cores())
+    llm = llm or open_llms(settings.models, threads=cores())
     require_price(settings, llm)
     store = Store.open(folder, write=True)
     return _go(problem, settings, store, listeners, llm)

@@ -22,8 +22,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
         "--llm",
         {
-            "help": "The model: local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
-            "http://host:port/v1#MODEL or scripted:FILE.py.  [default: local]"
+            "multiple": True,
+            "help": "The model; several, each with =WEIGHT, are an ensemble: "
+            "local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
+            "http://host:port/v1#MODEL or scripted:FILE.py.  [default: local]",
         },
     ),
     ("--population", {"type": int, "help": "Survivors and children of a generation.  [default: 8]"}),
@@ -50,7 +52,7 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, details in reversed(_OPTIONS):
-        command = click.option(name, default=None, **details)(command)
+        command = click.option(name, **({"default": None} | details))(command)
     return command
 
 
@@ -58,7 +60,7 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
     from guided_evolution.settings import Settings
 
     settings = Settings().with_changes(problem.evolution, str(problem.folder / "problem.toml: evolution"))
-    return settings.with_changes(options, "ge run")
+    return settings.with_changes(options | {"llm": options.get("llm") or None}, "ge run")
 
 
 @click.command()
@@ -74,7 +76,7 @@ def run(problem: Path, folder: Path | None, as_json: bool, **options: Any) -> No
     loaded = Problem.load(problem)
     settings = _settings(loaded, options)
     folder = folder or session.default_folder(loaded, Path("runs"))
-    fetch_if_local(settings.llm)
+    fetch_if_local(*settings.models)
     with progress_for(loaded, settings) as progress:
         finished = _resumable(folder, lambda: session.start(loaded, settings, folder, [progress]))
     _report(finished, as_json)
@@ -98,7 +100,7 @@ def resume(folder: Path, as_json: bool, **changes: Any) -> None:
 
     kept = open_run(folder)
     settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
-    fetch_if_local(settings.llm)
+    fetch_if_local(*settings.models)
     with progress_for(kept.problem, settings) as progress:
         finished = _resumable(folder, lambda: session.resume(folder, [progress], changes))
     _report(finished, as_json)
@@ -154,7 +156,7 @@ def check(problem: Path, llm: str | None) -> None:
 
     loaded = Problem.load(problem)
     settings = session.resolved(_settings(loaded, {"llm": llm}))
-    fetch_if_local(settings.llm)
+    fetch_if_local(*settings.models)
     seconds: dict[str, float] = {}
     spent: list[Exchange] = []
 
