@@ -130,6 +130,8 @@ def _report(finished: Run, as_json: bool) -> None:
     lanes = view.lane_use(finished)
     busy = "; ".join(f"{name} lane {share:.0%} busy" for name, share in lanes.items())
     money = f", {spent['usd']:.2f} USD" if spent["usd"] else ""
+    if spent["unpriced"]:
+        money += f", {spent['unpriced']:.0f} calls at an unknown price"
     click.echo(
         f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
         f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
