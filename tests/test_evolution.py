@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guided_evolution import errands, session
+from guided_evolution import asking, errands, session
 from guided_evolution.errors import ModelError, RequestRefusedError, RunError
 from guided_evolution.events import Event
 from guided_evolution.evolution import Evolution
@@ -238,7 +238,10 @@ def test_a_larger_budget_later_leaves_the_past_as_it_was(tiny: Problem, tmp_path
     assert len(after) > len(before)
 
 
-def test_an_outage_lets_evaluations_finish_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_an_outage_lets_evaluations_finish_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "OUTAGE_SECONDS", 0.0)
     folder = write_tiny_problem(tmp_path / "p")
     text = (folder / "evaluate.py").read_text()
     (folder / "evaluate.py").write_text(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from guided_evolution.settings import Settings
 def evolve(
     problem: str | Path | Problem,
     *,
-    llm: str | LLM | None = None,
+    llm: str | Sequence[str] | LLM | None = None,
     folder: str | Path | None = None,
     listeners: Iterable[Listener] = (),
     reuse: Iterable[str | Path] = (),
@@ -27,7 +27,7 @@ def evolve(
 
     Args:
         problem: A problem folder, or one that was loaded.
-        llm: A model specification as on the command line, or a model.
+        llm: A model specification as on the command line, several with weights, or a model.
         folder: Where the run is kept; None makes a new folder below `runs`.
         listeners: Hear every event.
         reuse: Other runs of the problem; a program that was scored there isn't scored again.
@@ -39,7 +39,7 @@ def evolve(
     loaded = problem if isinstance(problem, Problem) else Problem.load(problem)
     settings = Settings().with_changes(loaded.evolution, f"{loaded.folder}: evolution")
     model = None
-    if isinstance(llm, str):
+    if isinstance(llm, str | Sequence):
         options["llm"] = llm
     elif llm is not None:
         model, options["llm"] = llm, llm.name

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from guided_evolution.asking import Asker
+from guided_evolution.budget import Budget
 from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm import LLM, Reply, Request
+from guided_evolution.llm.ensemble import Ensemble
 from guided_evolution.operators import (
     Change,
     Context,
@@ -78,9 +81,8 @@ class Breeder:
         self._emit = emit
         self._book = Book(problem.prompts)
         self._seed = problem.genome()
-        self._lane = asyncio.Semaphore(settings.llm_parallel)
+        self.asker = Asker(settings.llm_parallel, Budget.of(settings), store.spending, emit)
         self._lessons: dict[tuple[int, str], asyncio.Task[str]] = {}
-        self.before_asking: Callable[[], None] = lambda: None
 
     async def breed(self, plan: Plan) -> tuple[Individual, Outcome | None]:
         """Makes the child of a plan; a rejected one comes with its outcome, its program is the first parent's.
@@ -127,11 +129,12 @@ class Breeder:
         return [Mate(), mutation] if plan.mate else [mutation]
 
     def _context(self, plan: Plan, rng: np.random.Generator) -> tuple[Context, list[Exchange]]:
-        small = self._llm.small
+        llm = self._model("model", plan.number)
+        small = llm.small
         asked: list[Exchange] = []
 
         async def ask(purpose: str, prompt: str) -> Reply:
-            reply, exchange = await self._ask(plan.number, len(asked), self._request(purpose, prompt, rng))
+            reply, exchange = await self._ask(llm, plan.number, len(asked), self._request(llm, purpose, prompt, rng))
             asked.append(exchange)
             return reply
 
@@ -160,8 +163,8 @@ class Breeder:
         )
         return context, asked
 
-    def _request(self, purpose: str, prompt: str, rng: np.random.Generator) -> Request:
-        small = self._llm.small
+    def _request(self, llm: LLM, purpose: str, prompt: str, rng: np.random.Generator) -> Request:
+        small = llm.small
         low, high = self._settings.temperature or (SMALL_TEMPERATURE if small else PAPER_TEMPERATURE)
         tokens = self._settings.reply_tokens or (SMALL_REPLY_TOKENS if small else PAPER_REPLY_TOKENS)
         top_p = self._settings.top_p
@@ -176,38 +179,30 @@ class Breeder:
             seed=int(rng.integers(2**31)),
         )
 
-    async def _ask(self, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
+    def _model(self, purpose: str, *place: int) -> LLM:
+        """The model for one child or lesson, whose whole conversation it leads; the same after a restart."""
+        if not isinstance(self._llm, Ensemble):
+            return self._llm
+        return self._llm.draw(stream(self._settings.seed, purpose, *place))
+
+    async def _ask(self, llm: LLM, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
         """Asks, or reads the recorded answer; a reply is committed before anybody looks at it."""
         recorded = self._store.asked(number, turn)
         if recorded is not None and recorded.exchange.prompt == request.prompt:
             exchange = recorded.exchange
             return Reply(exchange.reply, exchange.model, cut=recorded.cut), exchange
-        async with self._lane:
-            self.before_asking()
-            self._emit(Event("ask", number, request.purpose))
-            request = replace(request, individual=number)
-            reply = await self._llm.ask(request, lambda piece: self._emit(Event("text", number, piece)))
-            # half a character at a broken stream's end can't be stored, and must not end a run
-            reply = replace(reply, text=_whole(reply.text), reasoning=_whole(reply.reasoning))
-            exchange = Exchange(
-                purpose=request.purpose,
-                model=reply.model,
-                prompt=request.prompt,
-                reply=reply.text,
-                system=request.system,
-                reasoning=reply.reasoning,
-                tokens_in=reply.tokens_in,
-                tokens_out=reply.tokens_out,
-                usd=reply.usd,
-                seconds=reply.seconds,
-                temperature=request.temperature,
-                max_tokens=request.max_tokens,
-                tokens_cached=reply.tokens_cached,
-            )
-            self._store.put_exchange(number, turn, exchange, cut=reply.cut)
+        request = replace(request, individual=number)
+        made: list[Exchange] = []
+
+        def record(reply: Reply) -> None:
+            made.append(_exchange(request, reply))
+            self._store.put_exchange(number, turn, made[0], cut=reply.cut)
+
+        reply = await self.asker.ask(llm, request, number, record)
         told = {name: getattr(reply, name) for name in ("seconds", "tokens_in", "tokens_out", "usd")}
         self._emit(Event("reply", number, data=told))
-        return reply, exchange
+        exchange = made[0]
+        return replace(reply, text=exchange.reply, reasoning=exchange.reasoning), exchange
 
     async def _distil(self, change: Change) -> str:
         key = (change.teacher.id, change.after.name)
@@ -220,9 +215,29 @@ class Breeder:
         names = [block.name for block in change.teacher.genome.blocks]
         turn = -1 - names.index(change.after.name)
         rng = stream(self._settings.seed, "lesson", change.teacher.id, turn)
-        request = self._request("distil", distil_prompt(change, self._book, self._problem), rng)
-        reply, _ = await self._ask(change.teacher.id, turn, request)
+        llm = self._model("lesson model", change.teacher.id, turn)
+        request = self._request(llm, "distil", distil_prompt(change, self._book, self._problem), rng)
+        reply, _ = await self._ask(llm, change.teacher.id, turn, request)
         return lesson(reply.text)
+
+
+def _exchange(request: Request, reply: Reply) -> Exchange:
+    return Exchange(
+        purpose=request.purpose,
+        model=reply.model,
+        prompt=request.prompt,
+        # half a character at a broken stream's end can't be stored, and must not end a run
+        reply=_whole(reply.text),
+        system=request.system,
+        reasoning=_whole(reply.reasoning),
+        tokens_in=reply.tokens_in,
+        tokens_out=reply.tokens_out,
+        usd=reply.usd,
+        seconds=reply.seconds,
+        temperature=request.temperature,
+        max_tokens=request.max_tokens,
+        tokens_cached=reply.tokens_cached,
+    )
 
 
 def _whole(text: str) -> str:

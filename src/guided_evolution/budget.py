@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from guided_evolution.errors import UsageError
+from guided_evolution.llm import LLM, Priced, Reply, Request
 from guided_evolution.settings import Settings
+
+# English and code take about four characters a token; 3.5 errs on the dear side
+CHARACTERS_PER_TOKEN = 3.5
+# what a chat template adds to a prompt
+_TEMPLATE_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +24,7 @@ class Budget:
     Attributes:
         evaluations: Programs that are scored, the seed included.
         tokens: Model tokens, read and written.
-        usd: Money; calls of unknown price count as nothing.
+        usd: Money; a model of unknown price can't be used with it.
         hours: Wall-clock time, over all sessions of the run.
     """
 
@@ -56,3 +64,80 @@ class Clock:
     def seconds(self) -> float:
         """Seconds so far."""
         return self._before + time.monotonic() - self._start
+
+
+def price_of(llm: LLM, tokens_in: int, tokens_out: int) -> float | None:
+    """What a call of a model costs in US dollars; None when it is not known."""
+    return llm.price(tokens_in, tokens_out) if isinstance(llm, Priced) else None
+
+
+def require_price(settings: Settings, llm: LLM) -> None:
+    """Makes sure that a cap on money can be kept.
+
+    Raises:
+        UsageError: When there is such a cap and the model's price is not known.
+    """
+    if settings.max_usd is not None and price_of(llm, 1000, 1000) is None:
+        raise UsageError(f"--max-usd can't be kept with {llm.name}, whose price is not known; use --max-tokens.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    tokens: int
+    usd: float
+
+
+class Ledger:
+    """What is recorded, what is in flight, and whether one more question fits.
+
+    A question in flight counts with an upper estimate: its prompt at 3.5 characters a token (or as dense as the
+    densest prompt seen), and its whole token limit for the reply. Its end puts the truth in the place of the estimate;
+    where a provider counts no tokens, the texts are counted by their characters, for this session.
+    """
+
+    def __init__(self, budget: Budget, spending: Callable[[], Mapping[str, float]]) -> None:
+        self._budget = budget
+        self._spending = spending
+        self._held: dict[int, _Held] = {}
+        self._number = 0
+        self._uncounted = 0
+        self._per_character = 1.0 / CHARACTERS_PER_TOKEN
+
+    @property
+    def in_flight(self) -> int:
+        """Questions that were reserved for and not settled."""
+        return len(self._held)
+
+    def lacking(self, llm: LLM, request: Request) -> str:
+        """The cap on tokens or money that a question would go over, in words; empty when it fits."""
+        need, spent = self._estimate(llm, request), self._spending()
+        budget, held = self._budget, self._held.values()
+        tokens = spent["tokens_in"] + spent["tokens_out"] + self._uncounted + sum(each.tokens for each in held)
+        if budget.tokens is not None and tokens + need.tokens > budget.tokens:
+            return f"max_tokens reached ({budget.tokens:,}): the next call may take {need.tokens:,}"
+        if budget.usd is not None and spent["usd"] + sum(each.usd for each in held) + need.usd > budget.usd:
+            return f"max_usd reached ({budget.usd:g}): the next call may cost {need.usd:.2g}"
+        return ""
+
+    def reserve(self, llm: LLM, request: Request) -> int:
+        """Holds what a question may take, and gives the number under which `settle` lets go of it."""
+        self._number += 1
+        self._held[self._number] = self._estimate(llm, request)
+        return self._number
+
+    def settle(self, number: int, request: Request, reply: Reply | None) -> None:
+        """Lets go of a reservation; the reply, if there was one, must have been recorded."""
+        del self._held[number]
+        if reply is None:
+            return
+        asked = len(request.system) + len(request.prompt)
+        if reply.tokens_in is None:
+            self._uncounted += math.ceil(asked * self._per_character)
+        elif asked >= 200:
+            self._per_character = max(self._per_character, reply.tokens_in / asked)
+        if reply.tokens_out is None:
+            self._uncounted += math.ceil((len(reply.text) + len(reply.reasoning)) / CHARACTERS_PER_TOKEN)
+
+    def _estimate(self, llm: LLM, request: Request) -> _Held:
+        prompt = math.ceil((len(request.system) + len(request.prompt)) * self._per_character) + _TEMPLATE_TOKENS
+        return _Held(prompt + request.max_tokens, price_of(llm, prompt, request.max_tokens) or 0.0)

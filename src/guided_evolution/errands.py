@@ -139,6 +139,7 @@ async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> 
             tell(stage, outcome)
             seed = replace(seed, outcome=outcome)
         breeder = Breeder(errand.problem, errand.settings, errand.store, llm, errand.scorer, lambda event: None)
+        breeder.asker.outage_seconds = 0.0  # a person waits for the answer
         tell("mutation", await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True)))
     finally:
         await llm.close()

@@ -52,7 +52,8 @@ class Evolution:
         self._listeners = tuple(listeners)
         self._scorer = Scorer(problem, settings, store, executor, self._emit)
         self._breeder = Breeder(problem, settings, store, llm, self._scorer, self._emit)
-        self._breeder.before_asking = self._may_start
+        self._breeder.asker.before_asking = self._may_start
+        self._breeder.asker.stop = self.stop
         self._budget = Budget.of(settings)
         self._clock = Clock(store.meta("seconds", 0.0))
         self._individuals: dict[int, Individual] = {}

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from guided_evolution.budget import require_price
 from guided_evolution.errors import GuidedEvolutionError, ModelError, RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
@@ -25,7 +26,7 @@ from guided_evolution.evolution import INTERRUPTED, Evolution
 from guided_evolution.executors import Executor
 from guided_evolution.executors.opening import check_executor, open_executor
 from guided_evolution.llm import LLM
-from guided_evolution.llm.spec import open_llm
+from guided_evolution.llm.spec import open_llms
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
@@ -60,7 +61,7 @@ def open_model(settings: Settings) -> LLM:
         UsageError: As `open_llm`.
         RunError: When a recorded run is named that can't be read.
     """
-    return open_llm(settings.llm, threads=cores(), recorded=recorded_model)
+    return open_llms(settings.models, threads=cores(), recorded=recorded_model)
 
 
 def resolved(settings: Settings) -> Settings:
@@ -98,6 +99,7 @@ def start(
     settings = resolved(settings)
     check_executor(settings)
     llm = llm or open_model(settings)  # a missing key must leave no run behind
+    require_price(settings, llm)
     for path in reuse:
         lender(path, problem.digest, settings.seed).close()
     versions = {"guided_evolution": metadata.version("guided-evolution"), "python": platform.python_version()}
@@ -144,6 +146,7 @@ def resume(
     settings = settings.with_changes(changes or {}, "ge resume")
     check_executor(settings)
     llm = llm or open_model(settings)
+    require_price(settings, llm)
 
     def opened() -> Store:
         store = Store.open(folder, write=True)

@@ -37,7 +37,7 @@ class Settings:
             shorter one for small models.
         top_p: Nucleus mass; None takes the paper's 0.1 at the paper's temperatures, else leaves it to the model.
         seed: Seed of every random draw of the run.
-        llm: Model specification, see `ge run --help`.
+        llm: Model specification, see `ge run --help`; several, each with a weight after "=", are an ensemble.
         llm_parallel: Calls to the model at the same time.
         executor: Where evaluations run: "local", "ray" or "slurm".
         sbatch: Further options of sbatch, as on its command line, e.g. "--partition=gpu --account=lab".
@@ -66,7 +66,7 @@ class Settings:
     reply_tokens: tuple[int, int] | None = None
     top_p: float | None = None
     seed: int = 0
-    llm: str = "local"
+    llm: str | tuple[str, ...] = "local"
     llm_parallel: int = 1
     executor: str = "local"
     sbatch: str = ""
@@ -116,6 +116,11 @@ class Settings:
                 raise UsageError(f"{name} must be a range [low, high], not {list(pair)}")
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The specifications of the models, with their weights."""
+        return (self.llm,) if isinstance(self.llm, str) else self.llm
+
+    @property
     def first_population(self) -> int:
         """Size of the initial population."""
         return self.initial or self.population
@@ -146,6 +151,12 @@ class Settings:
 
 def _typed(name: str, value: Any, kind: str, where: str) -> Any:
     wrong = UsageError(f"{where}: {name} can't be {value!r}")
+    if name == "llm" and isinstance(value, list | tuple):
+        if not value or not all(isinstance(item, str) for item in value):
+            raise wrong
+        return tuple(value) if len(value) > 1 else value[0]
+    if name == "llm":
+        kind = "str"
     if "tuple" in kind:
         if not isinstance(value, list | tuple) or not all(isinstance(item, int | float) for item in value):
             raise wrong

@@ -9,13 +9,15 @@ import click
 from guided_evolution.cli.speech import console
 
 
-def fetch_if_local(spec: str) -> None:
-    """Fetches a local model before the run begins, with a progress bar of its own."""
+def fetch_if_local(*specs: str) -> None:
+    """Fetches local models before the run begins, with a progress bar of its own."""
     from guided_evolution.llm import models
+    from guided_evolution.llm.ensemble import split_weight
 
-    name = {"local": models.DEFAULT}.get(spec, spec.removeprefix("local:") if spec.startswith("local:") else "")
-    if name and not Path(name).is_file() and models.find(name) is None:
-        pull_model(name)
+    for spec, _ in map(split_weight, specs):
+        name = {"local": models.DEFAULT}.get(spec, spec.removeprefix("local:") if spec.startswith("local:") else "")
+        if name and not Path(name).is_file() and models.find(name) is None:
+            pull_model(name)
 
 
 def pull_model(name: str) -> Path:

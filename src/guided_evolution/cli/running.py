@@ -23,8 +23,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
         "--llm",
         {
-            "help": "The model: local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
-            "http://host:port/v1#MODEL, scripted:FILE.py or replay:RUN.  [default: local]"
+            "multiple": True,
+            "help": "The model; several, each with =WEIGHT, are an ensemble: "
+            "local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
+            "http://host:port/v1#MODEL, scripted:FILE.py or replay:RUN.  [default: local]",
         },
     ),
     ("--population", {"type": int, "help": "Survivors and children of a generation.  [default: 8]"}),
@@ -55,7 +57,7 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
 
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, details in reversed(_OPTIONS):
-        command = click.option(name, default=None, **details)(command)
+        command = click.option(name, **({"default": None} | details))(command)
     return command
 
 
@@ -75,7 +77,7 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
     from guided_evolution.settings import Settings
 
     settings = Settings().with_changes(problem.evolution, str(problem.folder / "problem.toml: evolution"))
-    return settings.with_changes(options, "ge run")
+    return settings.with_changes(options | {"llm": options.get("llm") or None}, "ge run")
 
 
 @click.command()
@@ -107,7 +109,7 @@ def run(
     settings = _settings(loaded, options)
     folder = folder or session.default_folder(loaded, Path("runs"))
     trackers = _trackers(track)
-    fetch_if_local(settings.llm)
+    fetch_if_local(*settings.models)
     with progress_for(loaded, settings) as progress:
         finished = _resumable(
             folder, lambda: session.start(loaded, settings, folder, [progress, *trackers], reuse=reuse)
@@ -137,7 +139,7 @@ def resume(folder: Path, accept_changes: bool, track: tuple[str, ...], as_json: 
     kept = open_run(folder)
     settings = Settings().with_changes(kept.settings, str(folder)).with_changes(changes, "ge resume")
     trackers = _trackers(track)
-    fetch_if_local(settings.llm)
+    fetch_if_local(*settings.models)
     with progress_for(kept.problem, settings) as progress:
         finished = _resumable(
             folder,
@@ -170,6 +172,8 @@ def _report(finished: Run, as_json: bool) -> None:
     lanes = view.lane_use(finished)
     busy = "; ".join(f"{name} lane {share:.0%} busy" for name, share in lanes.items())
     money = f", {spent['usd']:.2f} USD" if spent["usd"] else ""
+    if spent["unpriced"]:
+        money += f", {spent['unpriced']:.0f} calls at an unknown price"
     click.echo(
         f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
         f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
@@ -196,7 +200,7 @@ def check(problem: Path, llm: str | None) -> None:
 
     loaded = Problem.load(problem)
     settings = session.resolved(_settings(loaded, {"llm": llm}))
-    fetch_if_local(settings.llm)
+    fetch_if_local(*settings.models)
     seconds: dict[str, float] = {}
     spent: list[Exchange] = []
 

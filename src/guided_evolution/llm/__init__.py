@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +79,13 @@ class LLM(Protocol):
 
     async def close(self) -> None:
         """Releases what the model holds; it can't be asked afterwards."""
+        ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A model that knows its price; one without this method has an unknown price."""
+
+    def price(self, tokens_in: int, tokens_out: int) -> float | None:
+        """What a call costs in US dollars; None when it is not known, 0 for a model of one's own."""
         ...

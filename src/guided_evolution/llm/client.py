@@ -27,7 +27,8 @@ OnText = Callable[[str], None]
 _SMALL_BILLIONS = 4.0
 _BILLIONS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 _KEY_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9_]*_(?:API_KEY|TOKEN)\b")
-_SAMPLING = ("temperature", "top_p")
+_OPTIONAL = ("temperature", "top_p", "max_tokens")
+_UNSUPPORTED = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|not permitted|not allowed", re.IGNORECASE)
 _LONGEST_WAIT = 120.0
 _SEED_RANGE = 2**31
 
@@ -140,6 +141,12 @@ class ClientLLM:
         """True for a model of at most a few billion parameters."""
         return self._small
 
+    def price(self, tokens_in: int, tokens_out: int) -> float | None:
+        """What a call costs in US dollars by the client library's price list; None when it is not listed."""
+        if self._endpoint.embedded:
+            return 0.0
+        return _list_price(self._endpoint, tokens_in, tokens_out)
+
     async def ask(self, request: Request, on_text: OnText | None = None) -> Reply:
         """Answers a request; `on_text` gets each piece of the reply as it arrives.
 
@@ -165,7 +172,7 @@ class ClientLLM:
                 await model.__aexit__(None, None, None)
 
     async def _ask_with_patience(self, request: Request, on_text: OnText | None) -> ModelResponse:
-        from pydantic_ai.exceptions import ModelAPIError
+        from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 
         attempt = 0
         while True:
@@ -181,7 +188,14 @@ class ClientLLM:
                 pause = self._pause(attempt, error.retry_after)
                 if pause is None:
                     raise trouble.error from error
-            await asyncio.sleep(pause)
+            except (UnexpectedModelBehavior, ValueError) as error:
+                # an answer that isn't one, such as a proxy's page: the client library finds it when it reads it
+                attempt += 1
+                if attempt >= self._patience.tries:
+                    detail = _one_line(str(error))
+                    raise ModelError(f"{self._name} sent something that is no reply. {detail}") from error
+                pause = self._pause(attempt, None)
+            await asyncio.sleep(pause or 0.0)
 
     async def _ask_once(self, request: Request, on_text: OnText | None) -> ModelResponse:
         from pydantic_ai import direct
@@ -208,11 +222,9 @@ class ClientLLM:
             return self._model
 
     def _settings(self, request: Request) -> ModelSettings:
-        settings: ModelSettings = {
-            "max_tokens": request.max_tokens,
-            "timeout": self._patience.timeout,
-            "max_retries": 0,
-        }
+        settings: ModelSettings = {"timeout": self._patience.timeout, "max_retries": 0}
+        if "max_tokens" not in self._refused:
+            settings["max_tokens"] = request.max_tokens
         if request.temperature is not None and "temperature" not in self._refused:
             settings["temperature"] = request.temperature
         if request.top_p is not None and "top_p" not in self._refused:
@@ -227,8 +239,10 @@ class ClientLLM:
     def _drops_a_setting(self, error: ModelAPIError, request: Request) -> bool:
         if getattr(error, "status_code", None) not in (400, 422):
             return False
-        sent = {name for name in _SAMPLING if getattr(request, name) is not None} - self._refused
-        named = {name for name in sent if name in str(error.body)}
+        body = str(error.body).replace("max_completion_tokens", "max_tokens")
+        sent = {name for name in _OPTIONAL if getattr(request, name) is not None} - self._refused
+        # a limit that is too large is named too, and leaving it out would not help
+        named = {name for name in sent if name in body and (name != "max_tokens" or _UNSUPPORTED.search(body))}
         self._refused |= named
         return bool(named)
 
@@ -311,6 +325,19 @@ def _price(response: ModelResponse) -> float | None:
     try:
         return float(response.cost().total_price)
     except (LookupError, ValueError, AssertionError):
+        return None
+
+
+def _list_price(endpoint: Endpoint, tokens_in: int, tokens_out: int) -> float | None:
+    from genai_prices import Usage, calc_price
+
+    if endpoint.is_url:
+        return None
+    provider = endpoint.spec.partition(":")[0]
+    usage = Usage(input_tokens=tokens_in, output_tokens=tokens_out)
+    try:
+        return float(calc_price(usage, endpoint.model, provider_id=provider).total_price)
+    except LookupError:
         return None
 
 

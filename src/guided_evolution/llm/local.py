@@ -192,6 +192,10 @@ class LocalLLM:
         """Always true: what runs inside the tool is a model of a few billion parameters."""
         return True
 
+    def price(self, tokens_in: int, tokens_out: int) -> float | None:
+        """Always 0: it runs on this machine."""
+        return 0.0
+
     @property
     def engine(self) -> Engine | None:
         """The engine process, or None before the first request."""

@@ -41,6 +41,10 @@ class FunctionLLM:
         """Whether it is treated as a small model."""
         return self._small
 
+    def price(self, tokens_in: int, tokens_out: int) -> float | None:
+        """Always 0: a function costs nothing that could be known here."""
+        return 0.0
+
     async def ask(self, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:
         """Answers a request; the whole reply arrives in one piece, costs nothing and counts no tokens.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from guided_evolution.errors import ModelError, UsageError
 from guided_evolution.llm import LLM, models
 from guided_evolution.llm.client import ClientLLM, Endpoint, build_model, key_from
 from guided_evolution.llm.download import Progress
+from guided_evolution.llm.ensemble import Ensemble, split_weight
 from guided_evolution.llm.local import LocalLLM
 from guided_evolution.llm.scripted import ScriptedLLM
 
@@ -83,6 +84,23 @@ def open_llm(
         return _open_provider(head, spec.strip())
     except ModelError as error:
         raise UsageError(str(error)) from error
+
+
+def open_llms(specs: Sequence[str], *, threads: int | None = None, recorded: Callable[[str], LLM] | None = None) -> LLM:
+    """Opens one model, or an ensemble of several; each specification may end in `=WEIGHT`.
+
+    Args:
+        specs: Each one of `FORMS`.
+        threads: As for `open_llm`.
+        recorded: As for `open_llm`.
+
+    Raises:
+        UsageError: As `open_llm`, and for a weight that is not positive.
+    """
+    members = [
+        (open_llm(spec, threads=threads, recorded=recorded), weight) for spec, weight in map(split_weight, specs)
+    ]
+    return members[0][0] if len(members) == 1 else Ensemble(members)
 
 
 def keys_found() -> dict[str, bool]:

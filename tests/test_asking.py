@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from guided_evolution import session
+from guided_evolution.asking import Asker
+from guided_evolution.budget import Budget
+from guided_evolution.errors import ModelError, UsageError
+from guided_evolution.llm import Reply, Request
+from guided_evolution.llm.client import ClientLLM, Endpoint
+from guided_evolution.llm.scripted import FunctionLLM
+from guided_evolution.problem import Problem
+from guided_evolution.settings import Settings
+from guided_evolution.testing import scripted_reply
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Meter:
+    """A fake model of a known price, and the record of what it was paid."""
+
+    name, small = "meter", False
+
+    def __init__(self, dollars: float, lengths: list[int]) -> None:
+        self.dollars, self.lengths = dollars, lengths
+        self.spent = {"tokens_in": 0.0, "tokens_out": 0.0, "usd": 0.0}
+        self.calls = self.together = self.most = 0
+
+    def price(self, tokens_in: int, tokens_out: int) -> float | None:
+        return self.dollars * (tokens_in + tokens_out)
+
+    async def ask(self, request: Request, on_text: object = None) -> Reply:
+        length = min(request.max_tokens, self.lengths[self.calls % len(self.lengths)])
+        self.calls += 1
+        self.together += 1
+        self.most = max(self.most, self.together)
+        for _ in range(length % 7):
+            await asyncio.sleep(0)
+        self.together -= 1
+        tokens_in = len(request.prompt) // 4
+        return Reply("x", "meter", tokens_in=tokens_in, tokens_out=length, usd=self.price(tokens_in, length))
+
+    async def close(self) -> None:
+        pass
+
+    def record(self, reply: Reply) -> None:
+        self.spent["tokens_in"] += reply.tokens_in or 0
+        self.spent["tokens_out"] += reply.tokens_out or 0
+        self.spent["usd"] += reply.usd or 0.0
+
+
+def spend(model: Meter, budget: Budget, requests: list[Request]) -> list[str]:
+    async def run() -> list[str]:
+        asker = Asker(8, budget, lambda: model.spent, lambda event: None)
+        reasons: list[str] = []
+
+        def before() -> None:
+            if reasons:
+                raise StoppedError
+
+        asker.before_asking, asker.stop = before, reasons.append
+        tasks = [asker.ask(model, request, 1, model.record) for request in requests]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return reasons
+
+    return asyncio.run(run())
+
+
+REQUESTS = st.lists(
+    st.builds(
+        lambda prompt, most: Request("mutate", "p" * prompt, max_tokens=most),
+        st.integers(0, 4000),
+        st.integers(1, 1400),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(requests=REQUESTS, lengths=st.lists(st.integers(0, 1400), min_size=1, max_size=5), cap=st.integers(1, 20000))
+def test_caps_hold_under_eight_parallel_calls(requests: list[Request], lengths: list[int], cap: int) -> None:
+    model = Meter(1e-3, lengths)
+    reasons = spend(model, Budget(tokens=cap), requests)
+    assert model.spent["tokens_in"] + model.spent["tokens_out"] <= cap
+    assert reasons or model.calls == len(requests)
+    model = Meter(1e-3, lengths)
+    reasons = spend(model, Budget(usd=cap / 1000), requests)
+    assert model.spent["usd"] <= cap / 1000 + 1e-9
+    assert reasons or model.calls == len(requests)
+
+
+def test_calls_wait_for_reservations_to_settle_before_the_run_stops() -> None:
+    model = Meter(0.0, [10])
+    reasons = spend(model, Budget(tokens=3000), [Request("mutate", "p" * 40, max_tokens=1000)] * 300)
+    assert model.most == 2, "two calls of at most 1,076 tokens fit beside each other"
+    assert reasons[0].startswith("max_tokens reached (3,000)")
+    assert 3000 - 1076 - 20 <= model.spent["tokens_in"] + model.spent["tokens_out"] <= 3000
+
+
+def test_without_a_cap_the_lane_is_full() -> None:
+    model = Meter(0.0, [6])
+    assert spend(model, Budget(), [Request("mutate", "p")] * 30) == []
+    assert (model.calls, model.most) == (30, 8)
+
+
+def test_a_model_that_counts_no_tokens_is_counted_by_its_characters() -> None:
+    async def run() -> list[str]:
+        asker = Asker(1, Budget(tokens=2000), lambda: {"tokens_in": 0, "tokens_out": 0, "usd": 0}, lambda event: None)
+        reasons: list[str] = []
+        asker.stop = reasons.append
+        model = FunctionLLM(lambda prompt: "y" * 350, "fake")
+        with pytest.raises(ModelError):
+            for _ in range(100):
+                await asker.ask(model, Request("mutate", "x" * 350, max_tokens=100), 1, lambda reply: None)
+        return reasons
+
+    assert asyncio.run(run())
+
+
+def test_money_without_a_price_is_refused_before_anything_is_written(tiny: Problem, tmp_path: Path) -> None:
+    model = ClientLLM(Endpoint("http://127.0.0.1:9/v1#m"))
+    with pytest.raises(UsageError, match=r"--max-usd can't be kept with http.*use --max-tokens"):
+        session.start(tiny, Settings(max_usd=1.0), tmp_path / "run", (), model)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_listed_model_has_its_price() -> None:
+    assert 0 < (ClientLLM(Endpoint("openai:gpt-5-mini")).price(1000, 1000) or 0) < 1
+    assert ClientLLM(Endpoint("openai:no-such-model")).price(1, 1) is None
+    assert ClientLLM(Endpoint("http://127.0.0.1:9/v1#m", embedded=True)).price(1, 1) == 0.0
+
+
+def test_a_capped_run_says_why_it_stopped_and_keeps_the_cap(tiny: Problem, tmp_path: Path) -> None:
+    settings = Settings(population=4, generations=9, llm="fake", llm_parallel=8, max_tokens=9000)
+    run = session.start(tiny, settings, tmp_path / "run", (), FunctionLLM(scripted_reply, "fake"))
+    assert run.status == "done"
+    assert run.stop_reason.startswith("max_tokens reached (9,000)")
