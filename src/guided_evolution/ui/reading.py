@@ -163,7 +163,7 @@ def row_of(reading: Reading) -> dict[str, Any]:
         "stop_reason": run.stop_reason,
         "created": run.created,
         "seconds": run.seconds,
-        "model": run.settings.get("llm", ""),
+        "model": ", ".join(named) if isinstance(named := run.settings.get("llm", ""), list) else named,
         "progress": reading.progress,
         "best": [{"name": name, "value": each.scores[name], "id": each.id} for name, each in best.items()],
         "front": len(run.front),
