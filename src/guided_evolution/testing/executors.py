@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guided_evolution.errors import RunError
-from guided_evolution.evaluation import Job
+from guided_evolution.evaluation import Job, sandbox
 from guided_evolution.executors import Executor
 from guided_evolution.individual import Outcome, Status
 
@@ -66,6 +67,18 @@ def score():
             except OSError:
                 pass
     os._exit(0)
+"""
+
+_TRY_ALL = """
+def score():
+    done = []
+    for name, attempt in TRIES.items():
+        try:
+            attempt()
+        except OSError:
+            continue
+        done.append(name)
+    return {"quality": 1, "feedback": " ".join(done)}
 """
 
 _HOSTILE: dict[str, tuple[str, Status]] = {
@@ -244,6 +257,26 @@ class ExecutorConformance:
         future = executor.submit(Job("1-evaluate", "evaluate", {"../seed.py": ""}, job.problem))
         wait([future], timeout=self.patience)
         assert isinstance(future.exception(timeout=0), RunError)
+
+    def test_where_a_jail_works_a_program_is_in_it(self, executor: Executor, tmp_path: Path) -> None:
+        """No network, nothing of the file system, nowhere to write, no other process, and nobody's rights."""
+        if sandbox.probe().level != "bwrap":
+            return
+        (tmp_path / "secret").write_text("secret", encoding="utf-8")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            tries = {
+                "reads": f"open({str(tmp_path / 'secret')!r}).read()",
+                "writes": f"open({str(tmp_path / 'problem' / 'evaluate.py')!r}, 'w')",
+                "connects": f"socket.create_connection(('127.0.0.1', {port}), 2)",
+                "kills": f"os.kill({os.getpid()}, 0)",
+                "rises": "os.setuid(0)",
+            }
+            cases = "".join(f"    {name!r}: lambda: {code},\n" for name, code in tries.items())
+            source = f"import os, socket\nTRIES = {{\n{cases}}}\n{_TRY_ALL}"
+            outcome = executor.submit(self.job(tmp_path, "1-evaluate", source)).result(60 + self.patience)
+        assert (outcome.status, outcome.scores) == (Status.OK, {"quality": 1.0}), outcome
+        assert outcome.feedback == "", f"the jail let it: {outcome.feedback}"
 
     def test_a_program_sees_no_secret_of_the_run(self, executor: Executor, tmp_path: Path) -> None:
         before = os.environ.get(SECRET_NAME)
