@@ -306,7 +306,7 @@ def _connect(ray: Any) -> None:
     Raises:
         RunError: When the cluster can't be reached, or Ray can't be started.
     """
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     what = "can't start Ray here" if address == "local" else f"can't join the Ray cluster at RAY_ADDRESS={address}"
     if address != "local":
         _knock(address, what)
