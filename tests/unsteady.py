@@ -11,7 +11,8 @@ _RETURN = '    return {"closeness": -distance, "size": sum(abs(value) for value 
 
 _CLOCK = """\
     import time
-    return {"closeness": float(time.time_ns() % 997), "size": sum(abs(value) for value in values)}"""
+    value = -1 if values == [1, 2, 3] else time.time_ns() % 1_000_003
+    return {"closeness": float(value), "size": sum(abs(each) for each in values)}"""
 
 # what a program scored the first time is counted beside the evaluator: sandbox="off" lets it
 _LUCK = """\
@@ -27,7 +28,7 @@ _LUCK = """\
 
 
 def clock_problem(folder: Path) -> Problem:
-    """The tiny problem, its closeness read off a clock."""
+    """The tiny problem, the closeness of all but the seed read off a clock."""
     return _changed(folder, _CLOCK)
 
 
