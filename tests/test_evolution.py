@@ -20,7 +20,7 @@ from guided_evolution.evaluation.launch import Partial
 from guided_evolution.events import Event
 from guided_evolution.evolution import Evolution
 from guided_evolution.executors.local import LocalExecutor
-from guided_evolution.individual import Outcome
+from guided_evolution.individual import Outcome, Status
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Problem
 from guided_evolution.run import Run
@@ -402,6 +402,41 @@ def test_without_verify_luck_is_believed(tmp_path: Path) -> None:
     assert run.best("closeness").scores == {"closeness": 1000.0, "size": 0.0}
     honest = evolve(lucky_problem(tmp_path / "again"), tmp_path / "honest", UNSTEADY)
     assert honest.best("closeness").scores["closeness"] <= 0
+
+
+def test_a_second_evaluation_that_is_lost_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, submit = [], LocalExecutor.submit
+
+    def losing(self: LocalExecutor, job: Job, on_partial: Partial | None = None) -> Future[Outcome]:
+        if not job.name.endswith("-verify") or job.name in lost:
+            return submit(self, job, on_partial)
+        lost.append(job.name)
+        future: Future[Outcome] = Future()
+        future.set_result(Outcome(Status.LOST, "its node died"))
+        return future
+
+    monkeypatch.setattr(LocalExecutor, "submit", losing)
+    run = evolve(lucky_problem(tmp_path / "lucky"), tmp_path / "run", UNSTEADY)
+    assert len(lost) == len(run.verifications) > 0
+    assert run.best("closeness").scores["closeness"] <= 0
+
+
+@pytest.mark.parametrize("after", [2, 5, 7])
+def test_an_interrupt_before_the_second_evaluations_changes_nothing(
+    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evolve(lucky_problem(tmp_path / "whole"), tmp_path / "run", UNSTEADY)
+    stopper, original = Stopper(after), Evolution.__init__
+
+    def remember(self: Evolution, *arguments: object, **options: object) -> None:
+        original(self, *arguments, **options)
+        stopper.evolution = self
+
+    monkeypatch.setattr(Evolution, "__init__", remember)
+    part = evolve(lucky_problem(tmp_path / "part"), tmp_path / "stopped", UNSTEADY, listeners=[stopper])
+    assert part.status == "interrupted"
+    resumed = session.resume(tmp_path / "stopped", llm=FunctionLLM(scripted_reply, "fake"))
+    assert believed(resumed) == believed(whole)
 
 
 KILLED = """

@@ -234,6 +234,8 @@ class Evolution:
         if self._store.outcome(champion.id, VERIFY) is not None:
             return champion
         second = self._measured_there(champion) or await self._scorer.again(champion)
+        if second.status is Status.LOST and not self._stop_reason:
+            second = await self._scorer.again(champion)
         if second.status is Status.LOST:
             return champion
         worse = worse_of(self.problem, first, second)
