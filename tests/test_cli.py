@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from guided_evolution.progress import format_value
+from guided_evolution.run import open_run
 from guided_evolution.testing import write_tiny_problem
+from unsteady import clock_problem
 
 GE = Path(sys.executable).parent / "ge"
 
@@ -202,3 +206,31 @@ def test_a_rejected_individual_has_nothing_to_test_or_export(tmp_path: Path) -> 
     assert "was rejected" in ge("export", "r", 1, "out", cwd=tmp_path, code=1).stderr
     assert "was rejected" in ge("test", "r", 1, cwd=tmp_path, code=1).stderr
     assert "rejected" in ge("show", "r", cwd=tmp_path).stdout
+
+
+def test_what_was_evaluated_twice_is_told_of_wherever_a_run_is_shown(tmp_path: Path) -> None:
+    clock_problem(tmp_path / "clock")
+    said = ge("run", "clock", "--generations", 1, "--run", "runs/one", cwd=tmp_path).stderr
+    pairs = open_run(tmp_path / "runs" / "one").verifications
+    count = "1 program" if len(pairs) == 1 else f"{len(pairs)} programs"
+    assert f"; {count} evaluated twice, {len(pairs)} disagreed; model lane" in said
+    number, (first, second) = min(pairs.items())
+    words = "closeness {}, then {}: the worse counts".format(
+        *(format_value(each.scores["closeness"]) for each in (first, second))
+    )
+    assert f"#{number} was evaluated twice: {words}" in said
+    assert f"evaluated twice: {words}" in ge("show", "runs/one", number, cwd=tmp_path).stdout
+    assert f"(evaluated twice: {words})" in ge("show", "runs/one", cwd=tmp_path).stdout
+    assert f"{len(pairs)}, {len(pairs)} disagreed" in ge("runs", cwd=tmp_path).stdout
+    ge("export", "runs/one", number, "out", cwd=tmp_path)
+    assert f"\nEvaluated twice: {words}.\n" in (tmp_path / "out" / "PROVENANCE.md").read_text()
+    report = ge("report", "runs/one", "--format", "md", "-o", "-", cwd=tmp_path).stdout
+    shown = re.sub(r"\\(.)", r"\1", report)
+    assert shown.count("entered the front w") == 2, "below the front, and in the appendix"
+    best = max(pairs, key=lambda each: min(outcome.scores["closeness"] for outcome in pairs[each]))
+    assert f"#{best} closeness " in shown
+    page = ge("report", "runs/one", "-o", "-", cwd=tmp_path).stdout
+    assert page.count("entered the front w") == 2
+    ge("run", "clock", "--generations", 0, "--no-verify", "--run", "runs/two", cwd=tmp_path)
+    assert "evaluated twice" not in ge("report", "runs/two", "--format", "md", "-o", "-", cwd=tmp_path).stdout
+    assert "evaluated twice" not in ge("show", "runs/two", cwd=tmp_path).stdout

@@ -1,22 +1,34 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from guided_evolution import asking, errands, session
 from guided_evolution.errors import ModelError, RequestRefusedError, RunError
+from guided_evolution.evaluation import Job
+from guided_evolution.evaluation.launch import Partial
 from guided_evolution.events import Event
 from guided_evolution.evolution import Evolution
+from guided_evolution.executors.local import LocalExecutor
+from guided_evolution.individual import Outcome, Status
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Problem
 from guided_evolution.run import Run
 from guided_evolution.settings import Settings
+from guided_evolution.store import Store
 from guided_evolution.testing import Recorder, scripted_reply, write_tiny_problem
+from guided_evolution.verification import agree, worse_of
+from unsteady import clock_problem, lucky_problem
 
 SETTINGS = Settings(population=4, generations=2, llm="fake")
 
@@ -312,3 +324,183 @@ def test_a_partner_that_gave_nothing_is_no_parent(tiny: Problem, tmp_path: Path)
     assert {each.origin.operator for each in children} <= {"mutate", "eot"}
     assert all(len(each.origin.parents) == 1 for each in children)
     assert any(exchange.purpose == "mate" for each in children for exchange in run.individual(each.id).origin.exchanges)
+
+
+# -- a program that enters the front is evaluated twice ------------------------------------------------------------
+
+UNSTEADY = Settings(population=4, generations=2, llm="fake", workers=2, sandbox="off")
+
+
+def believed(run: Run) -> list[tuple[object, ...]]:
+    pairs = {number: (one.scores, two.scores, two.status) for number, (one, two) in run.verifications.items()}
+    return [(*each, run.by_id[each[0]].scores, pairs.get(each[0])) for each in story(run)]
+
+
+def test_a_score_read_off_a_clock_is_measured_twice_and_the_worse_counts(tmp_path: Path) -> None:
+    problem, recorder = clock_problem(tmp_path / "clock"), Recorder()
+    run = evolve(problem, tmp_path / "run", Settings(population=4, generations=2, llm="fake"), listeners=[recorder])
+    assert {each.id for each in run.front} - {0} <= set(run.verifications)
+    assert any(not agree(problem, *pair) for pair in run.verifications.values())
+    for number, (first, second) in run.verifications.items():
+        assert first.scores != {} != second.scores
+        assert run.by_id[number].scores == worse_of(problem, first, second).scores
+        closeness = min(first.scores["closeness"], second.scores["closeness"])
+        assert run.by_id[number].scores["closeness"] == closeness
+    asked = [event.individual for event in recorder.events if event.kind == "verify"]
+    assert sorted(asked) == sorted(run.verifications), "each of them once"
+    told = {event.individual: event.data["agrees"] for event in recorder.events if event.kind == "verified"}
+    assert told == {number: agree(problem, *pair) for number, pair in run.verifications.items()}
+
+
+def test_a_steady_score_is_measured_twice_and_stays_what_it_was(tiny: Problem, tmp_path: Path) -> None:
+    run = evolve(tiny, tmp_path / "run")
+    assert run.verifications
+    assert all(agree(tiny, *pair) for pair in run.verifications.values())
+    plain = evolve(tiny, tmp_path / "plain", Settings(population=4, generations=2, llm="fake", verify=False))
+    assert story(plain) == story(run)
+    assert [each.id for each in plain.front] == [each.id for each in run.front]
+
+
+def test_a_champion_that_fails_the_second_time_is_a_failure_and_others_take_its_place(tmp_path: Path) -> None:
+    problem = lucky_problem(tmp_path / "lucky", fails=True)
+    run = evolve(problem, tmp_path / "run", UNSTEADY)
+    fallen = [number for number, (_, second) in run.verifications.items() if not second.ok]
+    assert fallen
+    for number in fallen:
+        outcome = run.by_id[number].outcome
+        assert outcome is not None
+        assert outcome.status.value == "crashed"
+        assert outcome.reason.startswith("scored once, and failed when it was evaluated again: ")
+        assert "not this time" in outcome.reason
+        assert run.verifications[number][0].scores == {"closeness": 1000.0, "size": 0.0}
+        assert not any(number in each.origin.parents for each in run.individuals)
+    # none of these was on a front that held a fallen one, which dominates all of them
+    assert {each.id for each in run.front} - {0}
+    assert {each.id for each in run.front} - {0} <= set(run.verifications) - set(fallen)
+
+
+def test_the_second_evaluation_never_starts_from_the_fork_server(
+    tiny: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, submit = [], LocalExecutor.submit
+
+    def spy(self: LocalExecutor, job: Job, on_partial: Partial | None = None) -> Future[Outcome]:
+        jobs.append(job)
+        return submit(self, job, on_partial)
+
+    monkeypatch.setattr(LocalExecutor, "submit", spy)
+    run = evolve(tiny, tmp_path / "run")
+    second = [job for job in jobs if job.name.endswith("-verify")]
+    assert len(second) == len(run.verifications) > 0
+    assert all(job.fresh and job.stage == "evaluate" for job in second)
+    assert not any(job.fresh for job in jobs if job.name.endswith("-evaluate"))
+
+
+def test_without_verify_luck_is_believed(tmp_path: Path) -> None:
+    recorder = Recorder()
+    settings = replace(UNSTEADY, verify=False)
+    run = evolve(lucky_problem(tmp_path / "lucky"), tmp_path / "run", settings, listeners=[recorder])
+    assert not [event for event in recorder.events if event.kind in ("verify", "verified")]
+    assert run.verifications == {}
+    assert run.best("closeness").scores == {"closeness": 1000.0, "size": 0.0}
+    honest = evolve(lucky_problem(tmp_path / "again"), tmp_path / "honest", UNSTEADY)
+    assert honest.best("closeness").scores["closeness"] <= 0
+
+
+def test_a_second_evaluation_that_is_lost_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, submit = [], LocalExecutor.submit
+
+    def losing(self: LocalExecutor, job: Job, on_partial: Partial | None = None) -> Future[Outcome]:
+        if not job.name.endswith("-verify") or job.name in lost:
+            return submit(self, job, on_partial)
+        lost.append(job.name)
+        future: Future[Outcome] = Future()
+        future.set_result(Outcome(Status.LOST, "its node died"))
+        return future
+
+    monkeypatch.setattr(LocalExecutor, "submit", losing)
+    run = evolve(lucky_problem(tmp_path / "lucky"), tmp_path / "run", UNSTEADY)
+    assert len(lost) == len(run.verifications) > 0
+    assert run.best("closeness").scores["closeness"] <= 0
+
+
+@pytest.mark.parametrize("after", [2, 5, 7])
+def test_an_interrupt_before_the_second_evaluations_changes_nothing(
+    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evolve(lucky_problem(tmp_path / "whole"), tmp_path / "run", UNSTEADY)
+    stopper, original = Stopper(after), Evolution.__init__
+
+    def remember(self: Evolution, *arguments: object, **options: object) -> None:
+        original(self, *arguments, **options)
+        stopper.evolution = self
+
+    monkeypatch.setattr(Evolution, "__init__", remember)
+    part = evolve(lucky_problem(tmp_path / "part"), tmp_path / "stopped", UNSTEADY, listeners=[stopper])
+    assert part.status == "interrupted"
+    resumed = session.resume(tmp_path / "stopped", llm=FunctionLLM(scripted_reply, "fake"))
+    assert believed(resumed) == believed(whole)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from guided_evolution import session
+from guided_evolution.llm.scripted import FunctionLLM
+from guided_evolution.problem import Problem
+from guided_evolution.settings import Settings
+from guided_evolution.testing import scripted_reply
+
+class Killer:
+    left = int(sys.argv[4])
+    def on(self, event):
+        self.left -= event.kind == sys.argv[3]
+        if not self.left:
+            os._exit(9)
+
+settings = Settings(population=4, generations=2, llm="fake", workers=2, sandbox="off")
+problem = Problem.load(Path(sys.argv[1]))
+session.start(problem, settings, Path(sys.argv[2]), [Killer()], FunctionLLM(scripted_reply, "fake"))
+"""
+
+
+@pytest.mark.parametrize(("kind", "count"), [("verify", 1), ("verify", 3), ("verified", 1)])
+def test_a_kill_between_the_two_evaluations_changes_nothing(tmp_path: Path, kind: str, count: int) -> None:
+    whole = evolve(lucky_problem(tmp_path / "whole"), tmp_path / "run", UNSTEADY)
+    problem = lucky_problem(tmp_path / "part")
+    arguments = [str(problem.folder), str(tmp_path / "killed"), kind, str(count)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120)
+    assert killed.returncode == 9
+    assert Run(tmp_path / "killed").status == "interrupted"
+    resumed = session.resume(tmp_path / "killed", llm=FunctionLLM(scripted_reply, "fake"))
+    assert believed(resumed) == believed(whole)
+    assert [each.id for each in resumed.front] == [each.id for each in whole.front]
+
+
+def test_what_has_the_program_of_a_fallen_champion_falls_with_it(tmp_path: Path) -> None:
+    def always_the_same(prompt: str) -> str:
+        name = re.findall(r"def (first|second|third)\(", prompt.split("```python")[-1])[0]
+        return f"```python\ndef {name}():\n    return 5\n```"
+
+    settings = Settings(population=9, generations=0, llm="fake", workers=2, sandbox="off")
+    run = evolve(lucky_problem(tmp_path / "lucky"), tmp_path / "run", settings, always_the_same)
+    champions = [number for number, pair in run.verifications.items() if not agree(run.problem, *pair)]
+    twins = [each for each in run.individuals if each.twin in champions]
+    assert twins, "they inherited its first score, in the same generation"
+    for twin in twins:
+        assert twin.scores == run.by_id[twin.twin or 0].scores
+        assert twin.scores["closeness"] <= 0
+
+
+def test_a_run_that_began_when_nothing_was_evaluated_twice_goes_on_as_it_began(tiny: Problem, tmp_path: Path) -> None:
+    evolve(tiny, tmp_path / "run", Settings(population=4, generations=1, llm="fake", verify=False))
+    store = Store.open(tmp_path / "run", write=True)
+    kept = store.meta("settings")
+    del kept["verify"]
+    store.put_meta(settings=kept)
+    store.close()
+    recorder = Recorder()
+    model = FunctionLLM(scripted_reply, "fake")
+    longer = session.resume(tmp_path / "run", [recorder], {"generations": 2}, model)
+    assert longer.verifications == {}
+    assert longer.settings["verify"] is False

@@ -7,7 +7,7 @@ from rich.console import Console
 from guided_evolution.events import Event
 from guided_evolution.individual import Individual, Origin, Outcome, Status, Step
 from guided_evolution.problem import Problem
-from guided_evolution.progress import LiveProgress, PlainProgress, describe, format_seconds, format_value
+from guided_evolution.progress import LiveProgress, PlainProgress, describe, format_seconds, format_twice, format_value
 from guided_evolution.settings import Settings
 
 
@@ -78,3 +78,22 @@ def test_the_panel_shows_both_lanes_the_front_and_survives_markup(tiny: Problem)
 def test_a_description_names_every_step() -> None:
     steps = (Step("mate", "a", "mate_accuracy"), Step("eot", "b", lesson="x", teacher=4))
     assert describe(Individual(5, 1, None, Origin((1, 2), steps))) == "mate a · accuracy + eot b · lesson of 4"  # type: ignore[arg-type]
+
+
+def test_two_evaluations_in_a_few_words(tiny: Problem) -> None:
+    first = Outcome(Status.OK, scores={"closeness": 0.91, "size": 9.0})
+    assert format_twice(tiny, first, first) == "same scores"
+    second = Outcome(Status.OK, scores={"closeness": 0.34, "size": 9.0})
+    assert format_twice(tiny, first, second) == "closeness 0.91, then 0.34: the worse counts"
+    second = Outcome(Status.OK, scores={"closeness": 0.34, "size": 12.0})
+    assert format_twice(tiny, first, second) == "closeness 0.91, then 0.34; size 9, then 12: the worse counts"
+    second = Outcome(Status.TIMED_OUT, "stopped after 20 s")
+    assert format_twice(tiny, first, second) == (
+        "closeness 0.91  size 9, then timed out: stopped after 20 s; it counts as failed"
+    )
+    stream = io.StringIO()
+    progress = PlainProgress(tiny, Settings(), stream)
+    progress.on(Event("verified", 4, data={"first": first, "second": first, "agrees": True}))
+    assert stream.getvalue() == "", "nothing to say where both are the same"
+    progress.on(Event("verified", 4, data={"first": first, "second": second, "agrees": False}))
+    assert stream.getvalue().startswith("#4 was evaluated twice: closeness 0.91  size 9, then timed out")

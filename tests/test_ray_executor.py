@@ -221,6 +221,7 @@ def test_without_ray_it_says_what_to_install(tmp_path: Path) -> None:
     done = ge("run", problem, "--executor", "ray", "--run", str(tmp_path / "run"), before="sys.modules['ray'] = None")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "Error: --executor ray needs Ray: pip install 'guided-evolution[ray]'"
+    assert not (tmp_path / "run").exists(), "a run that can't begin leaves none behind"
 
 
 def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
@@ -232,6 +233,7 @@ def test_an_address_where_nothing_listens(tmp_path: Path) -> None:
     text = "Error: can't join the Ray cluster at RAY_ADDRESS=127.0.0.1:1: nothing answers there"
     assert done.stderr.splitlines()[-1] == text
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_address_that_takes_calls_and_never_answers(tmp_path: Path) -> None:

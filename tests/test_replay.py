@@ -20,6 +20,8 @@ from guided_evolution.run import Run
 from guided_evolution.settings import Settings
 from guided_evolution.store import FILE, Store
 from guided_evolution.testing import Recorder, scripted_reply, write_tiny_problem
+from guided_evolution.verification import agree, worse_of
+from unsteady import clock_problem, lucky_problem
 
 GE = Path(sys.executable).parent / "ge"
 SETTINGS = Settings(population=4, generations=2, p_eot=0.5, llm="fake", workers=2, seed=1)
@@ -202,3 +204,33 @@ def test_the_command_line_replays_compares_and_reuses(tmp_path: Path) -> None:
     model = ["--llm", "replay:one", "--generations", 2]
     said = ge("run", "tiny", *model, "--run", "six", cwd=tmp_path, code=1).stderr
     assert "replay:one has no reply to this prompt" in said
+
+
+def test_what_two_measurements_left_decides_a_replay_and_both_are_made_again(tmp_path: Path) -> None:
+    problem = clock_problem(tmp_path / "clock")
+    run = evolve(problem, tmp_path / "run")
+    assert any(not agree(problem, *pair) for pair in run.verifications.values())
+    recorder = Recorder()
+    found = replay(tmp_path / "run", tmp_path / "again", problem, [recorder])
+    assert found.programs == {}, "noise leads to no other program"
+    ended = [event for event in recorder.events if event.kind == "generation"][-1]
+    selected = [(each.id, each.scores) for each in ended.data["front"]]
+    assert selected == [(each.id, each.scores) for each in run.front], "selection went by what was believed then"
+    assert found.scores, "a clock gives other values now"
+    assert set(found.run.verifications) == set(run.verifications)
+    for number, pair in found.run.verifications.items():
+        assert found.run.by_id[number].scores == worse_of(problem, *pair).scores
+        assert not pair[0].taken_from
+        assert not pair[1].taken_from
+    assert found.run.settings["verify"] is True
+
+
+def test_a_champion_that_fell_stays_fallen_in_a_replay(tmp_path: Path) -> None:
+    problem = lucky_problem(tmp_path / "lucky")
+    settings = Settings(population=4, generations=2, llm="fake", workers=2, sandbox="off")
+    run = session.start(problem, settings, tmp_path / "run", (), FunctionLLM(scripted_reply, "fake"))
+    assert any(not agree(problem, *pair) for pair in run.verifications.values())
+    found = replay(tmp_path / "run", tmp_path / "again", problem)
+    # every program has had its luck by now, so what is measured is what was believed
+    assert (found.programs, found.scores, found.front) == ({}, {}, True)
+    assert [each.id for each in found.run.front] == [each.id for each in run.front]

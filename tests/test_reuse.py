@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from guided_evolution.run import Run
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 from guided_evolution.testing import Recorder, scripted_reply
+from guided_evolution.verification import agree
+from unsteady import clock_problem
 
 SETTINGS = Settings(population=3, generations=2, llm="fake", workers=1)
 
@@ -84,3 +87,25 @@ def test_another_problem_or_seed_is_refused_and_leaves_no_run_behind(tiny: Probl
     with pytest.raises(RunError, match="no run here"):
         evolve(tiny, tmp_path / "run", tmp_path / "nowhere")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_measured_twice_there_is_not_measured_again(tmp_path: Path) -> None:
+    problem = clock_problem(tmp_path / "clock")
+    first, _ = evolve(problem, tmp_path / "first")
+    assert any(not agree(problem, *pair) for pair in first.verifications.values())
+    again, recorder = evolve(problem, tmp_path / "again", tmp_path / "first")
+    assert not [event for event in recorder.events if event.kind in ("evaluate", "verify")]
+    assert [each.scores for each in again.front] == [each.scores for each in first.front]
+    assert {each.id for each in again.front} - {0} <= set(again.verifications)
+    assert {second.taken_from for _, second in again.verifications.values()} == {str(tmp_path / "first")}
+
+
+def test_what_was_measured_once_there_and_enters_the_front_here_is_measured_again_here(
+    tiny: Problem, tmp_path: Path
+) -> None:
+    evolve(tiny, tmp_path / "first", settings=replace(SETTINGS, verify=False))
+    again, recorder = evolve(tiny, tmp_path / "again", tmp_path / "first")
+    asked = [event.individual for event in recorder.events if event.kind == "verify"]
+    assert sorted(asked) == sorted(again.verifications)
+    assert asked
+    assert all(first.taken_from and not second.taken_from for first, second in again.verifications.values())

@@ -21,6 +21,7 @@ from guided_evolution.run import Run
 from guided_evolution.settings import Settings
 from guided_evolution.testing import scripted_reply
 from guided_evolution.trackers import NAMES, Tracker, open_tracker
+from unsteady import lucky_problem
 
 GE = Path(sys.executable).parent / "ge"
 SETTINGS = Settings(population=4, generations=1, llm="fake", p_mate=0.5)
@@ -66,6 +67,17 @@ def test_a_tracker_gets_settings_numbers_by_evaluation_and_the_front(tiny: Probl
     status, head, rows = kept.table
     assert status == "done"
     assert [row[head.index("id")] for row in rows] == [each.id for each in run.front]
+
+
+def test_a_champion_that_fell_is_not_sent_on_the_front(tmp_path: Path) -> None:
+    kept = Kept()
+    settings = Settings(population=4, generations=1, llm="fake", sandbox="off")
+    run = evolve(lucky_problem(tmp_path / "lucky", fails=True), tmp_path / "run", kept, settings)
+    assert any(not second.ok for _, second in run.verifications.values())
+    assert kept.table is not None
+    _, head, rows = kept.table
+    assert [row[head.index("id")] for row in rows] == [each.id for each in run.front]
+    assert max(row[head.index("closeness")] for row in rows) <= 0
 
 
 def test_a_resumed_run_is_sent_whole(tiny: Problem, tmp_path: Path) -> None:

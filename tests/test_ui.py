@@ -32,6 +32,7 @@ from guided_evolution.ui.library import OPEN, Library, NoSuchRunError
 from guided_evolution.ui.paging import Paging
 from guided_evolution.ui.server import address_of, serve
 from guided_evolution.ui.text import visible, without_colours
+from guided_evolution.verification import FIRST, VERIFY
 
 sys.path.insert(0, str(Path(__file__).parent))
 from large_run import write_large_run
@@ -555,3 +556,31 @@ def test_the_state_is_small(client: TestClient) -> None:
     state = client.get("/runs/one/state.json")
     assert len(state.content) < 300
     assert json.loads(state.content)["status"] == "done"
+
+
+# -- what was evaluated twice --------
+
+
+def test_a_second_evaluation_is_told_of_calmly(tmp_path: Path, tiny: Problem) -> None:
+    store = write_run(tmp_path / "runs" / "one", tiny, 4)
+    store.put_outcome(3, Outcome(Status.OK, scores={"closeness": -17.0, "size": 9.0}), VERIFY)
+    store.close()
+    with asked(tmp_path / "runs") as client:
+        assert "evaluated twice: same scores" in client.get("/runs/one/individuals/3").text
+        assert "evaluated twice" not in client.get("/runs/one/individuals/2").text
+        assert "1 program evaluated twice: same scores" in client.get("/runs/one").text
+    worse = Outcome(Status.OK, scores={"closeness": -18.5, "size": 8.0})
+    reason = "<b>out of luck</b>"
+    failed = Outcome(Status.CRASHED, reason)
+    store = Store.open(tmp_path / "runs" / "one", write=True)
+    store.put_outcomes(2, {VERIFY: worse, "evaluate": worse}, aside=FIRST)
+    store.put_outcomes(1, {VERIFY: failed, "evaluate": failed}, aside=FIRST)
+    store.close()
+    with asked(tmp_path / "runs") as client:
+        text = "closeness -18, then -18.5: the worse counts"
+        assert f"evaluated twice: {text}" in client.get("/runs/one/individuals/2").text
+        overview = client.get("/runs/one").text
+        assert "3 programs evaluated twice: 2 disagreed" in overview
+        assert text in overview
+        assert reason not in overview
+        assert "then crashed: &lt;b&gt;out of luck&lt;/b&gt;; it counts as failed" in overview

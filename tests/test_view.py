@@ -14,6 +14,7 @@ from guided_evolution.run import Run, problem_to_json
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 from guided_evolution.testing import scripted_reply
+from guided_evolution.verification import FIRST, VERIFY
 from guided_evolution.view.tallies import kind_of
 from large_run import write_large_run
 
@@ -226,3 +227,81 @@ def test_ten_thousand_individuals_make_a_document_in_seconds(tiny: Problem, tmp_
         json.dumps(document)
     assert times[10_000] < 4, "seconds of processor time, about 1.5 as measured"
     assert times[10_000] < 8 * times[2_500] + 0.5, "four times the run, not sixteen times the work"
+
+
+def twice(run: Run, number: int, second: Outcome, worse: Outcome | None = None) -> Run:
+    """The same run after one of its individuals was evaluated again."""
+    store = Store.open(run.folder, write=True)
+    if worse is None:
+        store.put_outcome(number, second, VERIFY)
+    else:
+        store.put_outcomes(number, {VERIFY: second, "evaluate": worse}, aside=FIRST)
+    store.close()
+    return Run(run.folder)
+
+
+def test_both_measurements_are_told_of(tiny: Problem, tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run", sized(tiny), [pair(0.5, 100), pair(0.91, 90), pair(0.8, 80), pair(0.7, 70)])
+    second = Outcome(Status.OK, scores=pair(0.34, 90), seconds=4.0)
+    run = twice(run, 1, second, second)
+    run = twice(run, 2, Outcome(Status.OK, scores=pair(0.8, 80)))
+    failed = Outcome(Status.TIMED_OUT, "stopped after 9 s")
+    run = twice(run, 3, failed, failed)
+    told = {number: view.verified(run, number) for number in range(4)}
+    assert told[0] is None
+    assert told[1] == {"agrees": False, "first": pair(0.91, 90), "second": pair(0.34, 90)}
+    assert told[2] == {"agrees": True, "first": pair(0.8, 80), "second": pair(0.8, 80)}
+    reason = {"status": "timed_out", "reason": "stopped after 9 s"}
+    assert told[3] == {"agrees": False, "first": pair(0.7, 70), "second": reason}
+    document = view.run_document(run)
+    assert document["verified"] == {"programs": 3, "disagreed": 2}
+    assert [each["verified"] for each in document["individuals"]] == list(told.values())
+    assert view.detail_document(run, 1)["individual"]["verified"] == told[1]
+    assert view.front_document(run)["front"][0]["verified"] == told[2]
+    assert view.summary_document(run)["verified"] == document["verified"]
+
+
+def test_lanes_count_second_evaluations_over_the_slots_that_there_were(tiny: Problem, tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run", sized(tiny), [pair(0.5, 100), pair(0.9, 90), pair(0.8, 80)])
+    store = Store.open(run.folder, write=True)
+    store.put_meta(seconds=10.0, created=0.0, settings=Settings(executor="ray").to_json())
+    store.close()
+    assert view.lane_use(Run(run.folder))["evaluation"] == pytest.approx(3 * 1.0 / 10)
+    second = Outcome(Status.OK, scores=pair(0.34, 90), seconds=4.0)
+    run = twice(run, 1, second, second)
+    run = twice(run, 2, Outcome(Status.OK, scores=pair(0.8, 80), seconds=2.0))
+    assert view.lane_use(run)["evaluation"] == pytest.approx((3 * 1.0 + 4.0 + 2.0) / 10)
+    work = [(row["individual"], row["kind"]) for row in view.lanes(run) if row["lane"] == "evaluation"]
+    assert sorted(work) == [(0, "ok"), (1, "ok"), (1, "verify"), (2, "ok"), (2, "verify")]
+    store = Store.open(run.folder, write=True)
+    store.put_meta(slots=[[0.0, 4], [6.0, 1]])  # resumed after 6 seconds with fewer workers
+    store.put_outcome(0, Outcome(Status.OK, scores=pair(0.5, 100), seconds=50.0, taken_from="another"))
+    store.close()
+    assert view.lane_use(Run(run.folder))["evaluation"] == pytest.approx((2 * 1.0 + 4.0 + 2.0) / (6 * 4 + 4))
+
+
+def test_the_slots_are_the_executors_own_in_each_session(tiny: Problem, tmp_path: Path) -> None:
+    settings = Settings(population=2, generations=0, workers=2)
+    session.start(tiny, settings, tmp_path / "run", (), FunctionLLM(scripted_reply, "fake"))
+    model = FunctionLLM(scripted_reply, "fake")
+    run = session.resume(tmp_path / "run", changes={"workers": 1, "generations": 1}, llm=model)
+    assert [slots for _, slots in run.slots] == [2, 1]
+    begun = [seconds for seconds, _ in run.slots]
+    assert 0.0 == begun[0] < begun[1] < run.seconds
+    assert 0 < view.lane_use(run)["evaluation"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("model", "evaluation", "text"),
+    [
+        (0.93, 0.41, "more evaluation workers won't help"),
+        (0.41, 0.93, "a faster model won't help"),
+        (0.93, 0.7, ""),
+        (0.7, 0.93, ""),
+        (0.8, 0.1, ""),
+        (0.2, 0.2, ""),
+    ],
+)
+def test_what_follows_from_the_lanes_is_said_only_where_it_does(model: float, evaluation: float, text: str) -> None:
+    assert view.advice({"model": model, "evaluation": evaluation}) == text
+    assert view.advice({}) == ""

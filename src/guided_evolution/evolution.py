@@ -16,7 +16,7 @@ from guided_evolution.budget import Budget, Clock
 from guided_evolution.errors import ModelError, RunError
 from guided_evolution.events import Event, Listener
 from guided_evolution.executors import Executor
-from guided_evolution.individual import Individual, Status
+from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.llm import LLM
 from guided_evolution.operators import Change, changes_of
 from guided_evolution.population import front, points, violations
@@ -230,23 +230,29 @@ class Evolution:
 
     async def _verify(self, champion: Individual) -> Individual:
         """The individual with the worse of two measurements; both are recorded where they differ."""
-        assert champion.outcome is not None
+        first = champion.outcome
+        assert first is not None
         if self._store.outcome(champion.id, VERIFY) is not None:
             return champion
-        first = champion.outcome
-        second = await self._scorer.again(champion)
+        second = self._measured_there(champion) or await self._scorer.again(champion)
+        if second.status is Status.LOST and not self._stop_reason:
+            second = await self._scorer.again(champion)
         if second.status is Status.LOST:
             return champion
         worse = worse_of(self.problem, first, second)
-        if worse is not first:
-            if self._store.outcome(champion.id, FIRST) is None:
-                self._store.put_outcome(champion.id, first, FIRST)
-            self._store.put_outcome(champion.id, worse)
+        if worse is first:
+            self._store.put_outcome(champion.id, second, VERIFY)
+        else:
+            self._store.put_outcomes(champion.id, {VERIFY: second, "evaluate": worse}, aside=FIRST)
             champion = replace(champion, outcome=worse)
             self._scorer.remember(champion, worse, again=True)
-        self._store.put_outcome(champion.id, second, VERIFY)
         self._emit(Event("verified", champion.id, data={"first": first, "second": second, "agrees": worse is first}))
         return champion
+
+    def _measured_there(self, champion: Individual) -> Outcome | None:
+        """The second measurement of the run that the first was taken from; None when there was none."""
+        borrowed = champion.outcome is not None and champion.outcome.taken_from
+        return self._store.measured(champion.genome.digest, VERIFY) if borrowed else None
 
     def _enrol(self, children: Sequence[Individual]) -> list[Individual]:
         """Takes children into the run; gives those that are scored and new, in the order of their ids."""
@@ -257,12 +263,21 @@ class Evolution:
                 if twin is not None and child.twin != twin:
                     child = replace(child, twin=twin)
                     self._store.put_individual(child)
+                if twin is not None and self._store.outcome(twin, FIRST) is not None:
+                    child = self._inheriting(child, self._individuals[twin])
                 self._digests.setdefault(child.genome.digest, child.id)
             self._individuals[child.id] = child
             if child.ok and twin is None:
                 fresh.append(child)
         self.hall_of_fame = front(self.problem, [*self.hall_of_fame, *fresh])
         return fresh
+
+    def _inheriting(self, child: Individual, twin: Individual) -> Individual:
+        """A child with what is believed of its program by now: one of the same generation inherited the first score."""
+        if twin.outcome is not None and child.outcome != twin.outcome:
+            self._store.put_outcome(child.id, twin.outcome)
+            child = replace(child, outcome=twin.outcome)
+        return child
 
     # -- stopping and telling -----------------------------------------------------------------------------------
 

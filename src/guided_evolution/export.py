@@ -8,7 +8,7 @@ from pathlib import Path
 from guided_evolution.errors import RunError
 from guided_evolution.genome import write_files
 from guided_evolution.individual import Individual, Status
-from guided_evolution.progress import describe, format_scores
+from guided_evolution.progress import describe, format_scores, format_twice
 from guided_evolution.run import Run
 
 
@@ -57,6 +57,8 @@ def _provenance(run: Run, individual: Individual) -> str:
         if test := run.tests.get(each.id):
             values = (f"{test.scores[item.name]:g}" if item.name in test.scores else "" for item in problem.objectives)
             lines.append(f"| {name} (held-out test) | " + " | ".join(values) + " |")
+    if individual.id in run.verifications:
+        lines += ["", f"Evaluated twice: {format_twice(problem, *run.verifications[individual.id])}."]
     lines += ["", "## Lineage", ""]
     lines += [f"* {line}" for line in _lineage(run, individual)]
     lines += ["", "## Change against the seed", "", "```diff", run.diff(individual.id, 0).rstrip("\n"), "```", ""]

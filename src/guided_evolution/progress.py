@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from guided_evolution.events import Event
-from guided_evolution.individual import Individual, Status
+from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.problem import Problem
 from guided_evolution.settings import Settings
+from guided_evolution.verification import differing
 
 MARKS = {
     Status.OK: ("✓", "green"),
@@ -34,6 +35,18 @@ def format_value(value: float) -> str:
 def format_scores(problem: Problem, scores: Mapping[str, float]) -> str:
     """All scores on one line, in the problem's order."""
     return "  ".join(f"{each.name} {format_value(scores[each.name])}" for each in problem.objectives)
+
+
+def format_twice(problem: Problem, first: Outcome, second: Outcome) -> str:
+    """What two evaluations of a program gave, in a few words; names only the objectives in which they differ."""
+    if not second.ok:
+        kind = str(second.status).replace("_", " ")
+        return f"{format_scores(problem, first.scores)}, then {kind}: {second.reason}; it counts as failed"
+    names = differing(problem, first, second)
+    if not names:
+        return "same scores"
+    values = (f"{name} {format_value(first.scores[name])}, then {format_value(second.scores[name])}" for name in names)
+    return f"{'; '.join(values)}: the worse counts"
 
 
 def format_seconds(seconds: float) -> str:
@@ -174,11 +187,8 @@ def line_for(event: Event, state: State) -> str:
         name = "initial population" if not event.data["generation"] else f"generation {event.data['generation']}"
         return f"{name} done after {format_seconds(state.seconds)}; front: {best}{more}"
     if event.kind == "verified" and not event.data["agrees"]:
-        first, second = (
-            format_scores(state.problem, each.scores) if each.ok else f"{each.status}: {each.reason}"
-            for each in (event.data["first"], event.data["second"])
-        )
-        return f"#{event.individual} was evaluated again: {first}, then {second}; the worse counts"
+        both = format_twice(state.problem, event.data["first"], event.data["second"])
+        return f"#{event.individual} was evaluated twice: {both}"
     return event.text if event.kind == "note" else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from guided_evolution.scoring import Scorer
 from guided_evolution.session import locked, prepare, resolved, run_async, start
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
+from guided_evolution.verification import FIRST, VERIFY, worse_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ def replay(
 ) -> Replay:
     """Runs a recorded run again in a new folder, and compares the two.
 
-    First every individual is made from the recorded replies; selection goes by the recorded outcomes, so that noise in
-    a score can't lead elsewhere. Then every program is scored anew, and the new record holds what was measured now.
+    First every individual is made from the recorded replies; selection goes by the recorded outcomes, what was
+    believed after a second measurement included, so that noise in a score can't lead elsewhere. Then every program is
+    scored anew, twice where it was evaluated twice, and the new record holds what was measured now.
 
     Args:
         problem: The problem as it is here; its folder may be another than the recorded one.
@@ -81,11 +84,15 @@ def replay(
     listeners = tuple(listeners)
     ended = ""
     try:
-        start(problem, settings, folder, listeners, model, fill=lambda store: _fill(store, old)).close()
+        recorded = replace(settings, verify=False)  # the recorded outcomes are the believed ones
+        start(problem, recorded, folder, listeners, model, fill=lambda store: _fill(store, old)).close()
     except ModelError as error:
         ended = str(error).split(" Nothing is lost:")[0]
     with locked(folder), contextlib.closing(Store.open(folder, write=True)) as store:
-        _score(problem, resolved(settings), store, listeners)
+        begun = time.monotonic()
+        _score(problem, resolved(settings), store, frozenset(old.verifications), listeners)
+        seconds = store.meta("seconds", 0.0) + time.monotonic() - begun
+        store.put_meta(seconds=seconds, settings={**store.meta("settings"), "verify": settings.verify})
         if ended:
             store.put_meta(status="done", stop_reason=f"as far as {source} goes")
     return _compared(old, Run(folder), ended)
@@ -96,7 +103,9 @@ def _fill(store: Store, old: Run) -> None:
     store.put_meta(replay_of=str(old.folder.resolve()), **old.plans)
 
 
-def _score(problem: Problem, settings: Settings, store: Store, listeners: Sequence[Listener]) -> None:
+def _score(
+    problem: Problem, settings: Settings, store: Store, twice: frozenset[int], listeners: Sequence[Listener]
+) -> None:
     waiting: dict[str, list[Individual]] = {}
     for individual in store.individuals():
         if individual.outcome is not None and individual.outcome.taken_from:
@@ -104,7 +113,8 @@ def _score(problem: Problem, settings: Settings, store: Store, listeners: Sequen
     if waiting:
         executor = open_executor(settings, store.path.parent / "jobs")
         with contextlib.closing(executor):
-            run_async(lambda: _score_all(problem, settings, store, executor, list(waiting.values()), listeners))
+            programs = list(waiting.values())
+            run_async(lambda: _score_all(problem, settings, store, executor, programs, twice, listeners))
 
 
 async def _score_all(
@@ -113,6 +123,7 @@ async def _score_all(
     store: Store,
     executor: Executor,
     programs: Sequence[Sequence[Individual]],
+    twice: frozenset[int],
     listeners: Sequence[Listener],
 ) -> None:
     def tell(text: str) -> None:
@@ -123,13 +134,25 @@ async def _score_all(
     await prepare(problem, executor, listeners)
     tell(f"the programs are made; scoring {len(programs)} of them again")
 
-    async def score(same: Sequence[Individual]) -> None:
-        job = scorer.job(f"{same[0].id}-evaluate", "evaluate", same[0].genome)
+    async def measure(individual: Individual, *, again: bool) -> Outcome:
+        name = f"{individual.id}-{VERIFY if again else 'evaluate'}"
+        job = scorer.job(name, "evaluate", individual.genome, fresh=again)
         outcome = await asyncio.wrap_future(executor.submit(job))
         if outcome.status is Status.LOST:
-            raise RunError(f"the evaluation of individual {same[0].id} was stopped from outside: {outcome.reason}")
+            raise RunError(f"the evaluation of individual {individual.id} was stopped from outside: {outcome.reason}")
+        return outcome
+
+    async def score(same: Sequence[Individual]) -> None:
+        outcome = await measure(same[0], again=False)
         for individual in same:
             store.put_outcome(individual.id, outcome)
+        champion = next((each for each in same if each.id in twice), None)
+        if champion is not None and outcome.ok:
+            first, second = outcome, await measure(champion, again=True)
+            outcome = worse_of(problem, first, second)
+            for individual in same if outcome is not first else ():
+                store.put_outcomes(individual.id, {"evaluate": outcome}, aside=FIRST if individual is champion else "")
+            store.put_outcome(champion.id, second, VERIFY)
         before = same[0].outcome
         agrees = before is not None and _same(before, outcome)
         tell(f"#{same[0].id} {'scores the same' if agrees else 'scores otherwise'}")

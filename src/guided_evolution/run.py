@@ -193,9 +193,19 @@ class Run:
         return self._store.calls()
 
     @cached_property
+    def slots(self) -> list[tuple[float, int]]:
+        """From which second of the run on how many evaluations could run at once; one entry for each session."""
+        kept: list[tuple[float, int]] = [(begun, slots) for begun, slots in self._store.meta("slots", [])]
+        return kept or [(0.0, int(self.settings.get("workers") or 1))]  # an earlier version didn't record them
+
+    @cached_property
     def finished(self) -> Mapping[int, float]:
         """When the outcome of each individual was recorded, in seconds since the epoch."""
         return self._store.finished("evaluate")
+
+    def finished_stage(self, stage: str) -> Mapping[int, float]:
+        """When another stage of each individual was recorded, in seconds since the epoch."""
+        return self._store.finished(stage)
 
     @cached_property
     def front(self) -> list[Individual]:

@@ -114,7 +114,9 @@ class Scorer:
         """Scores an individual once more, in a fresh process."""
         self._emit(Event("verify", individual.id))
         job = self.job(f"{individual.id}-verify", "evaluate", individual.genome, fresh=True)
-        return await asyncio.wrap_future(self._executor.submit(job))
+        outcome = await asyncio.wrap_future(self._executor.submit(job))
+        self._require_room(outcome)
+        return outcome
 
     def remember(self, individual: Individual, outcome: Outcome, *, again: bool = False) -> None:
         """Takes over what a record holds, so that the program is not scored again.

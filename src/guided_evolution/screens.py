@@ -10,8 +10,16 @@ from rich.text import Text
 
 from guided_evolution import view
 from guided_evolution.individual import Individual
-from guided_evolution.progress import describe, format_scores, format_seconds, format_value, front_table
+from guided_evolution.progress import (
+    describe,
+    format_scores,
+    format_seconds,
+    format_twice,
+    format_value,
+    front_table,
+)
 from guided_evolution.run import Run
+from guided_evolution.verification import agree
 
 
 def show_run(run: Run, console: Console) -> None:
@@ -49,6 +57,8 @@ def _row(run: Run, individual: Individual) -> list[str | Text]:
         made += f" (same program as {individual.twin})"
     elif not individual.ok and individual.outcome:
         made += f": {individual.outcome.reason}"
+    if (pair := run.verifications.get(individual.id)) and not agree(run.problem, *pair):
+        made += f" (evaluated twice: {format_twice(run.problem, *pair)})"
     if individual.outcome and individual.outcome.taken_from:
         made += f" (scored in {individual.outcome.taken_from})"
     parents = " ".join(map(str, individual.origin.parents))
@@ -65,6 +75,8 @@ def show_individual(run: Run, number: int, console: Console) -> None:
         console.print(Text(f"{text}   {outcome.seconds:.1f} s, {outcome.peak_mb:.0f} MB"))
         if outcome.taken_from:
             console.print(Text(f"scored in {outcome.taken_from}", style="dim"))
+        if number in run.verifications:
+            console.print(Text(f"evaluated twice: {format_twice(run.problem, *run.verifications[number])}"))
         if outcome.feedback:
             console.print(Text(outcome.feedback, style="dim"))
     for parent in individual.origin.parents:

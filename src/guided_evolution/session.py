@@ -141,7 +141,8 @@ def resume(
         problem = run.changed_problem()
     else:
         run.require_unchanged_problem()
-    settings = resolved(Settings().with_changes(run.settings, str(folder)))
+    # a run that began when nothing was evaluated twice keeps the past by which it chose
+    settings = resolved(replace(Settings(), verify=False).with_changes(run.settings, str(folder)))
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
     check_executor(settings)
@@ -194,6 +195,8 @@ def _go(
 
 async def _evolve(problem: Problem, settings: Settings, store: Store, listeners: Sequence[Listener], llm: LLM) -> None:
     executor = open_executor(settings, store.path.parent / "jobs")
+    # seconds of the run so far, and the slots from then on: a later session may have others
+    store.put_meta(slots=[*store.meta("slots", []), [store.meta("seconds", 0.0), executor.slots]])
     try:
         evolution = Evolution(problem, settings, store, llm, executor, listeners)
         with _interruptible(evolution):

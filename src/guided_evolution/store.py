@@ -239,24 +239,36 @@ class Store:
 
     def put_outcome(self, number: int, outcome: Outcome, stage: str = "evaluate") -> None:
         """Writes what a stage of an individual gave."""
+        self.put_outcomes(number, {stage: outcome})
+
+    def put_outcomes(self, number: int, outcomes: Mapping[str, Outcome], *, aside: str = "") -> None:
+        """Writes what several stages of an individual gave, all of it or nothing.
+
+        Args:
+            aside: The stage that keeps what "evaluate" held until now, and when that was.
+        """
         with self._writing() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    number,
-                    stage,
-                    outcome.status,
-                    outcome.reason,
-                    json.dumps(dict(outcome.scores)),
-                    json.dumps(dict(outcome.metrics)),
-                    outcome.feedback,
-                    outcome.log_tail,
-                    outcome.seconds,
-                    outcome.peak_mb,
-                    time.time(),
-                    outcome.taken_from,
-                ),
-            )
+            if aside:
+                query = "UPDATE OR REPLACE outcomes SET stage = ? WHERE individual = ? AND stage = 'evaluate'"
+                db.execute(query, (aside, number))
+            for stage, outcome in outcomes.items():
+                db.execute(
+                    "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        number,
+                        stage,
+                        outcome.status,
+                        outcome.reason,
+                        json.dumps(dict(outcome.scores)),
+                        json.dumps(dict(outcome.metrics)),
+                        outcome.feedback,
+                        outcome.log_tail,
+                        outcome.seconds,
+                        outcome.peak_mb,
+                        time.time(),
+                        outcome.taken_from,
+                    ),
+                )
 
     def outcome(self, number: int, stage: str = "evaluate") -> Outcome | None:
         """What a stage of an individual gave; None when it has not run."""
@@ -290,6 +302,16 @@ class Store:
             Status.LOST,
         )
         return self._borrowed(lambda other: other.outcome_of(digest)) if row is None else _outcome(row)
+
+    def measured(self, digest: str, stage: str) -> Outcome | None:
+        """What a further stage of a program gave, under whatever id, here or where it may be borrowed; else None."""
+        row = self._row(
+            "SELECT outcomes.* FROM outcomes JOIN individuals ON individuals.id = outcomes.individual"
+            " WHERE digest = ? AND stage = ? ORDER BY individual LIMIT 1",
+            digest,
+            stage,
+        )
+        return self._borrowed(lambda other: other.measured(digest, stage)) if row is None else _outcome(row)
 
     def outcomes(self, stage: str) -> dict[int, Outcome]:
         """What a stage gave, by individual."""

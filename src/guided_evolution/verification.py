@@ -15,10 +15,16 @@ TOLERANCE = 1e-9
 
 def agree(problem: Problem, first: Outcome, second: Outcome) -> bool:
     """Whether two measurements give the same scores, but for rounding."""
-    return second.ok and all(
-        math.isclose(first.scores[each.name], second.scores[each.name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return second.ok and not differing(problem, first, second)
+
+
+def differing(problem: Problem, first: Outcome, second: Outcome) -> list[str]:
+    """The objectives whose values differ by more than rounding; both must have scores."""
+    return [
+        each.name
         for each in problem.objectives
-    )
+        if not math.isclose(first.scores[each.name], second.scores[each.name], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    ]
 
 
 def worse_of(problem: Problem, first: Outcome, second: Outcome) -> Outcome:

@@ -37,13 +37,16 @@ def runs(folder: Path, as_json: bool) -> None:
     if not found:
         click.echo(f"No runs in {folder}. `ge run PROBLEM` makes one.", err=True)
         return
-    table = Table("run", "problem", "begun", "status", "individuals", "best", box=None, padding=(0, 2, 0, 0))
+    columns = ["run", "problem", "begun", "status", "individuals", "best"]
+    unsteady = any(document["verified"]["disagreed"] for _, document in found)
+    table = Table(*columns, *(["evaluated twice"] if unsteady else []), box=None, padding=(0, 2, 0, 0))
     for each, document in found:
         best = format_scores(each.problem, each.front[0].scores) if each.front else ""
         begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.created))
-        table.add_row(
-            str(each.folder), each.problem.name, begun, document["status"], str(document["individuals"]), best
-        )
+        cells = [str(each.folder), each.problem.name, begun, document["status"], str(document["individuals"]), best]
+        counts = document["verified"]
+        marked = f"{counts['programs']}, {counts['disagreed']} disagreed" if counts["disagreed"] else ""
+        table.add_row(*cells, *([marked] if unsteady else []))
     console(stderr=False).print(table)
 
 

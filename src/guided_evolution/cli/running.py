@@ -170,14 +170,18 @@ def _report(finished: Run, as_json: bool) -> None:
     scored = sum(each.ok for each in individuals)
     spent = finished.spending
     lanes = view.lane_use(finished)
-    busy = "; ".join(f"{name} lane {share:.0%} busy" for name, share in lanes.items())
+    busy = "; " + ", ".join(f"{name} lane {share:.0%} busy" for name, share in lanes.items()) if lanes else ""
+    follows = f": {told}" if (told := view.advice(lanes)) else ""
+    again = view.verified_counts(finished)
+    programs = "1 program" if again["programs"] == 1 else f"{again['programs']} programs"
+    twice = f"; {programs} evaluated twice, {again['disagreed']} disagreed" if again["programs"] else ""
     money = f", {spent['usd']:.2f} USD" if spent["usd"] else ""
     if spent["unpriced"]:
         money += f", {spent['unpriced']:.0f} calls at an unknown price"
     click.echo(
         f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
         f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
-        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}; {busy}\n"
+        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{twice}{busy}{follows}\n"
         f"hypervolume {finished.hypervolume():,.6g}. Everything is kept in {finished.folder}\n"
         f"Next: ge diff {finished.folder} ID, ge test {finished.folder}, ge export {finished.folder} ID FOLDER",
         err=True,

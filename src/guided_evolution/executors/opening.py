@@ -19,6 +19,10 @@ def check_executor(settings: Settings) -> None:
         from guided_evolution.executors.slurm_commands import Slurm
 
         Slurm(settings.sbatch).require()
+    elif settings.executor == "ray":
+        from guided_evolution.executors.ray import require
+
+        require()
 
 
 def open_executor(settings: Settings, folder: Path) -> Executor:

@@ -300,6 +300,22 @@ def _import_ray() -> Any:
         raise UsageError("--executor ray needs Ray: pip install 'guided-evolution[ray]'") from error
 
 
+def require() -> None:
+    """Looks whether Ray is installed, and whether anything answers where RAY_ADDRESS leads to.
+
+    Raises:
+        UsageError: When Ray isn't installed.
+        RunError: When nothing answers there.
+    """
+    ray = _import_ray()
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if not ray.is_initialized():
+        try:
+            _ring(address)
+        except OSError:
+            raise RunError(f"can't join the Ray cluster at RAY_ADDRESS={address}: nothing answers there") from None
+
+
 def _connect(ray: Any) -> None:
     """Join the cluster of RAY_ADDRESS, or start Ray on this machine, without chatter.
 
@@ -320,10 +336,8 @@ def _connect(ray: Any) -> None:
 
 def _knock(address: str, what: str) -> None:
     """Join and leave in another process: where nothing answers, Ray tries for minutes and then ends its process."""
-    host, _, port = address.rpartition(":")
     try:
-        if port.isdigit() and "/" not in host:
-            socket.create_connection((host, int(port)), JOIN_SECONDS).close()
+        _ring(address)
         command = [sys.executable, "-c", _KNOCK, address]
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=JOIN_SECONDS, check=True)
     except (OSError, subprocess.TimeoutExpired):
@@ -333,3 +347,10 @@ def _knock(address: str, what: str) -> None:
         if "InvalidAuthToken" in said:
             said = "it asks for its token: set RAY_AUTH_MODE=token, with its file ~/.ray/auth_token here too"
         raise RunError(f"{what}: {said.splitlines()[-1] if said else 'no reason given'}") from None
+
+
+def _ring(address: str) -> None:
+    """Opens a connection to an address of the kind host:port and closes it; others can't be tried this way."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), JOIN_SECONDS).close()

@@ -8,7 +8,7 @@ from typing import Any
 
 from guided_evolution import view
 from guided_evolution.individual import Individual
-from guided_evolution.progress import describe, format_seconds, format_value
+from guided_evolution.progress import describe, format_seconds, format_twice, format_value
 from guided_evolution.run import Run
 
 MOST_FRONT = 200
@@ -177,7 +177,9 @@ def _front(run: Run) -> dict[str, Any]:
             describe(each),
         ]
 
+    disagreed = [each.id for each in shown if (pair := view.verified(run, each.id)) and not pair["agrees"]]
     return {
+        "note": _twice(run, disagreed),
         "head": [
             "id",
             "name",
@@ -192,6 +194,24 @@ def _front(run: Run) -> dict[str, Any]:
         "tested": bool(tested),
         "cut": len(run.front) > MOST_FRONT,
     }
+
+
+def _twice(run: Run, disagreed: Iterable[int]) -> str:
+    """The footnote of the front's table: what its members' second evaluations gave."""
+    counts = view.verified_counts(run)
+    if not counts["programs"]:
+        return ""
+    differ = [f"#{number} {format_twice(run.problem, *run.verifications[number])}" for number in disagreed]
+    these = f" {'. '.join(differ)}." if differ else ""
+    return f"{_evaluated_twice(counts)} In each objective, the worse value counts.{these}"
+
+
+def _evaluated_twice(counts: Mapping[str, int]) -> str:
+    one = counts["programs"] == 1
+    programs = (
+        "1 program that entered the front was" if one else f"{counts['programs']} programs that entered the front were"
+    )
+    return f"{programs} evaluated twice, the second time in a fresh process; {counts['disagreed']} disagreed."
 
 
 def _operators(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -261,6 +281,8 @@ def appendix(run: Run, progress: Mapping[str, Any], headline: Mapping[str, Any] 
     ]
     machine = ", ".join(f"{name} {value}" for name, value in run.machine.items())
     tested = " Held-out figures were measured once, after the end." if run.tests else ""
+    counts = view.verified_counts(run)
+    twice = f" {_evaluated_twice(counts)}" if counts["programs"] else ""
     first = settings.get("initial") or settings.get("population")
     chances = ", ".join(f"{name} {settings.get(name)}" for name in ("p_mate", "p_mutate", "p_eot"))
     return " ".join(
@@ -271,7 +293,7 @@ def appendix(run: Run, progress: Mapping[str, Any], headline: Mapping[str, Any] 
         f"{', '.join(caps) or 'no cap'}. The run was {run.status}{f' ({run.stop_reason})' if run.stop_reason else ''} "
         f"after {len(progress['id'])} evaluations, {spent['calls']:.0f} model calls, "
         f"{_tokens(spent['tokens_in'] + spent['tokens_out'])} tokens, {money(spent['usd'], spent['unpriced'])} and "
-        f"{format_seconds(run.seconds)}; hypervolume of the front {run.hypervolume():,.6g}."
+        f"{format_seconds(run.seconds)}; hypervolume of the front {run.hypervolume():,.6g}.{twice}"
         f"{f' Machine: {machine}.' if machine else ''} {verdict(run, headline)}{tested} "
         "One run with one random seed.".split()
     )

@@ -37,7 +37,7 @@ def csv_report(run: Run) -> str:
         ]
     )
     for each in run.individuals:
-        document = view.individual_document(each)
+        document = view.individual_document(each, view.verified(run, each.id))
         test = tests[each.id].scores if each.id in tests else {}
         writer.writerow(
             [
@@ -80,6 +80,7 @@ def markdown_report(run: Run) -> str:
     parts += ["## Cost", "", *_table(["", "until the winner", "whole run"], told["cost"])]
     front = told["front"]
     parts += [f"## The front ({front['size']} members)", "", *_table(front["head"], front["rows"])]
+    parts += [_text(front["note"]), ""] if front["note"] else []
     parts += ["## What each way of asking came to", ""]
     for by, rows in told["operators"]["tables"]:
         parts += _table([by, *told["operators"]["head"]], rows)

@@ -69,6 +69,10 @@ class Tracker(ABC):
             self._spent["usd"] += event.data.get("usd") or 0.0
         elif event.kind == "individual" and self._problem is not None:
             self._individual(self._problem, event.data["individual"])
+        elif event.kind == "verified":
+            self._failures += not event.data["second"].ok
+        elif event.kind == "generation":
+            self._front = list(event.data["front"])  # what was evaluated twice may have left it
         elif event.kind == "end":
             # a session that a fault of ours ended leaves the record as running
             status = str(event.data["status"])

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from guided_evolution import view
 from guided_evolution.errors import RunError
 from guided_evolution.individual import Exchange, Individual
+from guided_evolution.progress import format_twice
 from guided_evolution.ui.archive import archive_stem, zipped
 from guided_evolution.ui.code import CONTEXT, coloured
 from guided_evolution.ui.library import Library
@@ -49,6 +50,7 @@ class IndividualPages:
                 bases=_bases(one),
                 scores=_scores(reading, one),
                 test=reading.tests.get(one.id),
+                twice=_twice(reading, one),
                 way=view.trunk(reading.run, one.id),
                 children=children[:MANY],
                 children_more=max(0, len(children) - MANY),
@@ -111,6 +113,12 @@ def _scores(reading: Reading, one: Individual) -> list[dict[str, Any]]:
         }
         for objective in reading.objectives
     ]
+
+
+def _twice(reading: Reading, one: Individual) -> str:
+    """What two evaluations gave, where there were two."""
+    pair = reading.run.verifications.get(one.id)
+    return f"evaluated twice: {format_twice(reading.run.problem, *pair)}" if pair else ""
 
 
 def _cost(exchanges: Sequence[Exchange]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from guided_evolution import view
 from guided_evolution.individual import Individual
+from guided_evolution.progress import format_twice
 from guided_evolution.ui.code import Row, side_by_side
 from guided_evolution.ui.figures import FIGURES, figure_json, plotly_script, style_marks
 from guided_evolution.ui.library import Library, NoSuchRunError
@@ -19,6 +21,7 @@ from guided_evolution.ui.paging import Paging
 from guided_evolution.ui.queries import address, chosen, filters, number_in, selected, sorts
 from guided_evolution.ui.reading import Reading
 from guided_evolution.ui.templating import Pages, quoted
+from guided_evolution.verification import agree
 from guided_evolution.view.tallies import KEYS
 from guided_evolution.view.verdict import comparison
 
@@ -77,6 +80,8 @@ class RunPages:
                 generation=generation,
                 shown=reading.last_generation if generation is None else generation,
                 front=front[:FRONT_ROWS],
+                twice=view.verified_counts(reading.run),
+                unsteady=_unsteady(reading),
                 front_more=max(0, len(front) - FRONT_ROWS),
                 rows=rows,
                 rows_cut=rows_cut,
@@ -239,6 +244,13 @@ def changes_by_file(old: dict[str, str], new: dict[str, str], **how: Any) -> lis
     """The files that differ, each with its side-by-side rows."""
     found = ((name, side_by_side(old.get(name, ""), new.get(name, ""), **how)) for name in {**old, **new})
     return [(name, rows) for name, rows in found if rows]
+
+
+def _unsteady(reading: Reading) -> list[tuple[int, str]]:
+    """The first of those whose two evaluations disagreed, with what they gave."""
+    run = reading.run
+    found = ((number, pair) for number, pair in run.verifications.items() if not agree(run.problem, *pair))
+    return [(number, format_twice(run.problem, *pair)) for number, pair in itertools.islice(found, LONGEST)]
 
 
 def _letters(reading: Reading) -> dict[int, str]:

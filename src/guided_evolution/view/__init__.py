@@ -15,12 +15,14 @@ from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.run import Run
 from guided_evolution.view.course import entered, series
 from guided_evolution.view.lineage import ancestry, edges, trunk
-from guided_evolution.view.slots import lanes
+from guided_evolution.view.measurements import verified, verified_counts
+from guided_evolution.view.slots import advice, lane_use, lanes
 from guided_evolution.view.tallies import breakdown, failures, grouped, improved, refusals
 from guided_evolution.view.verdict import change, headline, named, trade_off
 
 __all__ = [
     "SCHEMA",
+    "advice",
     "ancestry",
     "breakdown",
     "change",
@@ -45,6 +47,8 @@ __all__ = [
     "summary_document",
     "trade_off",
     "trunk",
+    "verified",
+    "verified_counts",
 ]
 
 SCHEMA = 1
@@ -74,10 +78,11 @@ def run_document(run: Run) -> dict[str, Any]:
         "refusals": refusals(run),
         "lineage": edges(run),
         "lanes": {"use": dict(lane_use(run)), "intervals": lanes(run)},
+        "verified": verified_counts(run),
         "tests": {str(number): outcome_document(outcome) for number, outcome in run.tests.items()},
         "versions": dict(run.versions),
         "machine": dict(run.machine),
-        "individuals": [individual_document(each) for each in run.individuals],
+        "individuals": [individual_document(each, verified(run, each.id)) for each in run.individuals],
     }
 
 
@@ -86,7 +91,7 @@ def front_document(run: Run) -> dict[str, Any]:
     tests = run.tests
     front = []
     for individual in run.front:
-        document = individual_document(individual)
+        document = individual_document(individual, verified(run, individual.id))
         if individual.id in tests:
             document["test"] = outcome_document(tests[individual.id])
         front.append(document)
@@ -95,11 +100,12 @@ def front_document(run: Run) -> dict[str, Any]:
 
 def summary_document(run: Run) -> dict[str, Any]:
     """One row of `ge runs --json`."""
-    return {**_head(run), "individuals": len(run.individuals), "front": [each.id for each in run.front]}
+    front = [each.id for each in run.front]
+    return {**_head(run), "individuals": len(run.individuals), "front": front, "verified": verified_counts(run)}
 
 
-def individual_document(individual: Individual) -> dict[str, Any]:
-    """One individual without its exchanges and program."""
+def individual_document(individual: Individual, verified: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One individual without its exchanges and program; `verified` is what `verified` gives."""
     outcome = individual.outcome
     return {
         "id": individual.id,
@@ -118,6 +124,7 @@ def individual_document(individual: Individual) -> dict[str, Any]:
         "digest": individual.genome.digest,
         "seconds": outcome.seconds if outcome else None,
         "taken_from": outcome.taken_from if outcome else "",
+        "verified": verified,
     }
 
 
@@ -125,7 +132,7 @@ def detail_document(run: Run, number: int) -> dict[str, Any]:
     """One individual with everything that is known of it: `ge show RUN ID --json`."""
     individual = run.individual(number)
     outcome = individual.outcome
-    document = individual_document(individual)
+    document = individual_document(individual, verified(run, number))
     document["steps"] = [
         {name: getattr(step, name) for name in type(step).__dataclass_fields__} for step in individual.origin.steps
     ]
@@ -182,17 +189,6 @@ def operator_counts(run: Run) -> dict[str, dict[str, int]]:
         row["new"] += individual.ok and individual.twin is None
         row["improved"] += improved(run, individual, parent)
     return table
-
-
-def lane_use(run: Run) -> Mapping[str, float]:
-    """How busy each lane was: the share of its slots' wall-clock time spent on calls or evaluations, 0 to 1."""
-    seconds = run.seconds
-    if not seconds:
-        return {}
-    settings = run.settings
-    asked = run.spending["seconds"] / (seconds * settings.get("llm_parallel", 1))
-    scored = sum(each.outcome.seconds for each in run.individuals if each.outcome and each.twin is None)
-    return {"model": asked, "evaluation": scored / (seconds * (settings.get("workers") or 1))}
 
 
 def prompt_sharing(run: Run) -> dict[str, float | None]:
