@@ -125,6 +125,29 @@ def test_check_tries_every_part(home: Path) -> None:
     assert "evaluate passes" in result.stdout
     assert "a changed child that passes the check" in result.stdout
     assert "12 children" in result.stdout
+    assert "an unknown number of tokens" in result.stdout, "a scripted model counts none"
+
+
+def test_a_dry_run_estimates_with_the_options_of_the_run_and_leaves_nothing(tmp_path: Path) -> None:
+    write_tiny_problem(tmp_path / "tiny")
+    options = ("--population", 6, "--generations", 3, "--p-mate", 0, "--run", "r")
+    result = ge("run", "tiny", *options, "--dry-run", cwd=tmp_path)
+    assert "evaluate passes" in result.stdout
+    assert "A run makes 24 children" in result.stdout
+    found = json.loads(ge("run", "tiny", *options, "--max-evaluations", 9, "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert found["estimate"]["children"] == 8
+    assert found["estimate"]["tokens"] is None
+    assert found["estimate"]["usd"] == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["tiny"]
+    capped = ("--max-usd", 1, "--llm", "http://127.0.0.1:9/v1#unheard-of")
+    assert "can't be kept" in ge("run", "tiny", *capped, "--dry-run", cwd=tmp_path, code=2).stderr
+
+
+def test_a_run_ends_with_how_good_the_estimate_was(home: Path) -> None:
+    shown = json.loads(ge("show", "runs/one", "--json", cwd=home).stdout)
+    assert shown["estimate"]["took"]["children"] == 12
+    result = ge("resume", "runs/one", cwd=home)
+    assert "from the first reply and evaluation; it took" in result.stderr
 
 
 @pytest.mark.parametrize(

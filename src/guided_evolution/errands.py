@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from guided_evolution.breeding import Breeder, Plan
+from guided_evolution.budget import require_price
 from guided_evolution.errors import ProblemError, RunError
+from guided_evolution.estimate import Estimate, estimate, planned_generations
 from guided_evolution.executors import Executor
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.executors.opening import open_executor
@@ -105,8 +107,9 @@ async def _test(
 
 def check(
     problem: Problem, settings: Settings, folder: Path, tell: Callable[[str, Any], None], llm: LLM | None = None
-) -> None:
-    """Tries every part of a problem once: blocks, prompts, the seed's check and evaluation, one mutation.
+) -> Estimate:
+    """Tries every part of a problem once (blocks, prompts, the seed's check and evaluation, one mutation), and
+    estimates a run by it.
 
     Args:
         folder: A scratch folder.
@@ -121,15 +124,16 @@ def check(
     store = Store.create(folder)
     errand = Errand(problem, settings, LocalExecutor(1, folder / "jobs"), store)
     try:
-        run_async(lambda: _check(errand, llm or open_model(settings), tell))
+        return run_async(lambda: _check(errand, llm or open_model(settings), tell))
     finally:
         errand.executor.close()
         store.close()
 
 
-async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> None:
+async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> Estimate:
     seed = Individual(0, 0, errand.problem.genome())
     try:
+        require_price(errand.settings, llm)
         await prepare(errand.problem, errand.executor)
         for stage in ("check", "evaluate"):
             outcome = await errand.run(stage, stage, seed)
@@ -140,6 +144,9 @@ async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> 
             seed = replace(seed, outcome=outcome)
         breeder = Breeder(errand.problem, errand.settings, errand.store, llm, errand.scorer, lambda event: None)
         breeder.asker.outage_seconds = 0.0  # a person waits for the answer
-        tell("mutation", await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True)))
+        child, rejected = await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True))
+        tell("mutation", (child, rejected))
+        planned = planned_generations(errand.settings)
+        return estimate(errand.settings, planned, child.origin.exchanges, outcome.seconds)
     finally:
         await llm.close()

@@ -14,6 +14,7 @@ from guided_evolution import selection
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.budget import Budget, Clock
 from guided_evolution.errors import ModelError, RunError
+from guided_evolution.estimate import compare
 from guided_evolution.events import Event, Listener
 from guided_evolution.executors import Executor
 from guided_evolution.individual import Individual, Outcome, Status
@@ -296,7 +297,9 @@ class Evolution:
             raise self._failure
         reason = self._stop_reason or f"{self.settings.generations} generations done"
         status = INTERRUPTED if reason == INTERRUPTED else "done"
-        self._store.put_meta(seconds=self._clock.seconds, stop_reason=reason, status=status)
+        seconds = self._clock.seconds
+        judged = compare(self.settings, self._individuals.values(), self._store.calls(), seconds)
+        self._store.put_meta(seconds=seconds, stop_reason=reason, status=status, estimate=judged)
         self._emit(Event("stop", text=reason))
         return reason
 

@@ -128,6 +128,12 @@ class Run:
         return str(self._store.meta("stop_reason", ""))
 
     @property
+    def estimate(self) -> dict[str, Any] | None:
+        """What its first child foretold and what it took, see `estimate.compare`; None until it ends."""
+        found: dict[str, Any] | None = self._store.meta("estimate")
+        return found
+
+    @property
     def version(self) -> str:
         """The version of this package that began it."""
         return str(self.versions.get("guided_evolution", "unknown"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 from rich.syntax import Syntax
@@ -121,3 +124,33 @@ def show_diff(text: str, console: Console) -> None:
         console.print(Syntax(text, "diff", theme="ansi_dark", background_color="default"))
     else:
         console.out(text.rstrip("\n"), highlight=False)
+
+
+def estimate_text(values: Mapping[str, Any]) -> str:
+    """What a run will take; `values` as of `Estimate.to_json`."""
+    time = {name: format_seconds(values[name]) for name in ("seconds", "model_seconds", "evaluation_seconds")}
+    return (
+        f"A run makes {values['children']} children: roughly {time['seconds']} (model lane {time['model_seconds']}, "
+        f"evaluation lane {time['evaluation_seconds']}), {values['calls']:,} calls, {', '.join(_bill(values))}. "
+        "Judged by one sample of each."
+    )
+
+
+def comparison_text(values: Mapping[str, Any]) -> str:
+    """What was foretold and what was true, on one line; `values` as of `estimate.compare`."""
+    foretold, took = (
+        " and ".join([", ".join(_bill(each)), format_seconds(each["seconds"])])
+        for each in (values["estimated"], values["took"])
+    )
+    return f"estimated {foretold} from the first reply and evaluation; it took {took}"
+
+
+def _bill(values: Mapping[str, Any]) -> list[str]:
+    """Tokens and money; what is not known is said to be unknown, and nothing is said of a price of nothing."""
+    tokens, usd = values["tokens"], values["usd"]
+    count = "an unknown number of tokens" if tokens is None else f"{tokens:,} tokens"
+    if usd is None:
+        return [f"{count} at an unknown price"]
+    if not usd:
+        return [count]
+    return [count, f"{usd:.2f} USD" if usd >= 0.01 else "less than 0.01 USD"]

@@ -13,7 +13,6 @@ from guided_evolution.cli.fetching import fetch_if_local
 from guided_evolution.cli.speech import console, print_json, progress_for
 
 if TYPE_CHECKING:
-    from guided_evolution.individual import Exchange
     from guided_evolution.problem import Problem
     from guided_evolution.run import Run
     from guided_evolution.settings import Settings
@@ -92,21 +91,28 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
     type=click.Path(path_type=Path),
     help="Take the scores of programs that RUN scored already; may be given several times.",
 )
+@click.option("--dry-run", is_flag=True, help="Try every part once, as `ge check`, estimate the run, and leave it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
 def run(
     problem: Path,
     track: tuple[str, ...],
     folder: Path | None,
     reuse: tuple[Path, ...],
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Evolve PROBLEM, and print the Pareto front."""
     from guided_evolution import session
+    from guided_evolution.executors.opening import check_executor
     from guided_evolution.problem import Problem
 
     loaded = Problem.load(problem)
     settings = _settings(loaded, options)
+    if dry_run:
+        check_executor(session.resolved(settings))
+        _try(loaded, settings, as_json=as_json)
+        return
     folder = folder or session.default_folder(loaded, Path("runs"))
     trackers = _trackers(track)
     fetch_if_local(*settings.models)
@@ -158,7 +164,7 @@ def _resumable(folder: Path, work: Callable[[], Run]) -> Run:
 
 def _report(finished: Run, as_json: bool) -> None:
     """The end of a run: the front on stdout, everything else on stderr; exit code 130 when interrupted."""
-    from guided_evolution import view
+    from guided_evolution import screens, view
     from guided_evolution.evolution import INTERRUPTED
     from guided_evolution.progress import format_seconds, front_table
 
@@ -186,6 +192,8 @@ def _report(finished: Run, as_json: bool) -> None:
         f"Next: ge diff {finished.folder} ID, ge test {finished.folder}, ge export {finished.folder} ID FOLDER",
         err=True,
     )
+    if finished.estimate:
+        click.echo(screens.comparison_text(finished.estimate), err=True)
     if finished.status == INTERRUPTED:
         click.echo(f"Interrupted; `ge resume {finished.folder}` goes on.", err=True)
         sys.exit(130)
@@ -195,49 +203,40 @@ def _report(finished: Run, as_json: bool) -> None:
 @click.argument("problem", type=click.Path(path_type=Path))
 @click.option("--llm", default=None, help="The model to try.  [default: the problem's, else local]")
 def check(problem: Path, llm: str | None) -> None:
-    """Try every part of PROBLEM once: blocks, seed, model; and estimate the time of a run."""
-    import tempfile
-
-    from guided_evolution import errands, session
+    """Try every part of PROBLEM once: blocks, seed, model; and estimate what a run takes."""
     from guided_evolution.problem import Problem
-    from guided_evolution.progress import describe, format_scores, format_seconds
 
     loaded = Problem.load(problem)
-    settings = session.resolved(_settings(loaded, {"llm": llm}))
+    _try(loaded, _settings(loaded, {"llm": llm}))
+
+
+def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None:
+    """Tries every part of a problem once and prints what a run would take; nothing is kept."""
+    import tempfile
+
+    from guided_evolution import errands, screens, session, view
+    from guided_evolution.progress import describe, format_scores
+
+    settings = session.resolved(settings)
     fetch_if_local(*settings.models)
-    seconds: dict[str, float] = {}
-    spent: list[Exchange] = []
 
     def tell(key: str, value: Any) -> None:
         if key == "blocks":
-            click.echo(f"{len(value)} blocks: {', '.join(name for name, _, _ in value)}")
+            line = f"{len(value)} blocks: {', '.join(name for name, _, _ in value)}"
         elif key == "mutation":
             child, rejected = value
-            spent.extend(child.origin.exchanges)
-            seconds["mutation"] = sum(exchange.seconds for exchange in spent)
+            asked = child.origin.exchanges
             became = f"rejected: {rejected.reason}" if rejected else "a changed child that passes the check"
-            click.echo(
-                f"{spent[0].model} tries {describe(child)}: {len(spent)} question(s), "
-                f"{seconds['mutation']:.1f} s, {became}"
-            )
+            seconds = sum(exchange.seconds for exchange in asked)
+            line = f"{asked[0].model} tries {describe(child)}: {len(asked)} question(s), {seconds:.1f} s, {became}"
         else:
-            seconds[key] = value.seconds
-            scores = f": {format_scores(loaded, value.scores)}" if value.scores else ""
-            click.echo(f"{key} passes in {value.seconds:.1f} s, {value.peak_mb:.0f} MB{scores}")
+            scores = f": {format_scores(problem, value.scores)}" if value.scores else ""
+            line = f"{key} passes in {value.seconds:.1f} s, {value.peak_mb:.0f} MB{scores}"
+        click.echo(line, err=as_json)
 
     with tempfile.TemporaryDirectory(prefix="ge-check-") as folder:
-        errands.check(loaded, settings, Path(folder) / "run", tell)
-    children = settings.first_population + settings.generations * settings.population
-    lanes = {
-        "model": children * seconds["mutation"] / settings.llm_parallel,
-        "evaluation": (1 + children) * seconds["evaluate"] / (settings.workers or 1),
-    }
-    prices = [exchange.usd for exchange in spent]
-    known = sum(price for price in prices if price is not None) * children
-    money = "at an unknown price" if None in prices else f"for about {known:.2f} USD" if known else "for nothing"
-    tokens = sum((exchange.tokens_in or 0) + (exchange.tokens_out or 0) for exchange in spent) * children
-    click.echo(
-        f"A run with these defaults makes {children} children: roughly {format_seconds(max(lanes.values()))} "
-        f"(model lane {format_seconds(lanes['model'])}, evaluation lane {format_seconds(lanes['evaluation'])}), "
-        f"{tokens:,} tokens, {money}. Judged by one sample of each."
-    )
+        found = errands.check(problem, settings, Path(folder) / "run", tell)
+    if as_json:
+        print_json({"schema": view.SCHEMA, "estimate": found.to_json()})
+    else:
+        click.echo(screens.estimate_text(found.to_json()))

@@ -65,6 +65,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "replay_of": run.replay_of,
         "problem_changes": run.problem_changes,
         "spending": dict(run.spending),
+        "estimate": run.estimate,
         "prompts": prompt_sharing(run),
         "operators": operator_counts(run),
         "failures": dict(Counter(each.status.value for each in run.individuals if not each.ok)),
