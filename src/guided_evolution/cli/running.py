@@ -186,16 +186,21 @@ def _report(finished: Run, as_json: bool) -> None:
 @click.command()
 @click.argument("problem", type=click.Path(path_type=Path))
 @click.option("--llm", default=None, help="The model to try.  [default: the problem's, else local]")
-def check(problem: Path, llm: str | None) -> None:
+@click.option("--sandbox", default=None, help="As of `ge run`.")
+def check(problem: Path, llm: str | None, sandbox: str | None) -> None:
     """Try every part of PROBLEM once: blocks, seed, model; and estimate the time of a run."""
     import tempfile
+    from dataclasses import replace
 
     from guided_evolution import errands, session
+    from guided_evolution.executors.opening import jail_in_force
     from guided_evolution.problem import Problem
     from guided_evolution.progress import describe, format_scores, format_seconds
 
     loaded = Problem.load(problem)
-    settings = session.resolved(_settings(loaded, {"llm": llm}))
+    settings = session.resolved(_settings(loaded, {"llm": llm, "sandbox": sandbox}))
+    # the parts are tried on this machine, also where a run would go to a cluster
+    click.echo(f"sandbox {jail_in_force(replace(settings, executor='local'))}")
     fetch_if_local(settings.llm)
     seconds: dict[str, float] = {}
     spent: list[Exchange] = []
