@@ -5,6 +5,7 @@ from importlib import metadata
 import pytest
 
 from guided_evolution.doctor import findings
+from guided_evolution.evaluation import sandbox
 from guided_evolution.session import cores
 
 
@@ -14,7 +15,7 @@ def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "OPENAI_API_KEY" in found["keys found"]
     assert "sk-very-secret" not in repr(found)
     assert found["cores"] == cores()
-    assert "no jail" in found["sandbox"]
+    assert found["sandbox"] == str(sandbox.probe())
 
 
 def test_ray_is_listed_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

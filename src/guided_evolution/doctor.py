@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib import metadata, util
 from typing import Any
 
+from guided_evolution.evaluation import sandbox
 from guided_evolution.executors import slurm_commands
 from guided_evolution.llm import models
 from guided_evolution.llm.spec import keys_found
@@ -26,7 +27,7 @@ def findings() -> dict[str, Any]:
         "torch": metadata.version("torch") if util.find_spec("torch") else "not installed (extra [torch])",
         "local models": [model.name for model in models.MODELS if models.find(model.name)],
         "keys found": [name for name, found in keys_found().items() if found],
-        "sandbox": "process (own session, limits, clean environment; no jail)",
+        "sandbox": str(sandbox.probe()),
         "executors": _executors(),
         "data": str(data_folder() or "GUIDED_EVOLUTION_DATA is not set"),
         "cache": str(cache_folder()),

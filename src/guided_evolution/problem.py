@@ -255,6 +255,8 @@ def _objectives(path: Path, tables: list[Any]) -> Iterator[Objective]:
             raise table.error(f'objective "{name}": goal must be "max" or "min", not "{goal}"')
         if bounds is not None and (len(bounds) != 2 or not all(isinstance(each, _NUMBER) for each in bounds)):
             raise table.error(f'objective "{name}": range must be two numbers, e.g. range = [0, 1]')
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise table.error(f'objective "{name}": range must begin with the lower number')
         seen.add(name)
         yield Objective(
             name,
@@ -287,6 +289,8 @@ def _limits(path: Path, values: dict[str, Any]) -> Limits:
     table.done()
     if limits.seconds <= 0 or limits.memory_mb <= 0 or limits.disk_mb <= 0 or limits.gpus < 0:
         raise table.error("limits must be positive")
+    if limits.gpus > 1 and limits.gpus != int(limits.gpus):
+        raise table.error("limits.gpus must be a whole number, or a fraction below 1 that shares a GPU")
     return limits
 
 

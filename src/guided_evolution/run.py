@@ -146,9 +146,12 @@ class Run:
 
     @property
     def machine(self) -> Mapping[str, Any]:
-        """What was noted of the machine that began it; empty for a run of an earlier version."""
-        machine: Mapping[str, Any] = self._store.meta("machine", {})
-        return machine
+        """What was noted of the machine that began it, and what kept its candidates in since it went on last.
+
+        Empty for a run of an earlier version.
+        """
+        jail = self._store.meta("sandbox", "")
+        return {**self._store.meta("machine", {}), **({"sandbox": jail} if jail else {})}
 
     @property
     def seconds(self) -> float:

@@ -24,7 +24,7 @@ from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
 from guided_evolution.evolution import INTERRUPTED, Evolution
 from guided_evolution.executors import Executor
-from guided_evolution.executors.opening import check_executor, open_executor
+from guided_evolution.executors.opening import check_executor, jail_in_force, open_executor
 from guided_evolution.llm import LLM
 from guided_evolution.llm.spec import open_llms
 from guided_evolution.locations import data_folder
@@ -168,9 +168,11 @@ def _go(
 ) -> Run:
     listeners = tuple(listeners)
     with locked(folder), contextlib.closing(opened()) as store:
-        store.put_meta(status="running", stop_reason="", settings=settings.to_json(), small=llm.small)
+        jail = jail_in_force(settings)
+        store.put_meta(status="running", stop_reason="", settings=settings.to_json(), small=llm.small, sandbox=jail)
         begun = {"problem": problem, "settings": settings, "folder": folder, "spending": store.spending()}
-        note = Event("note", text=f"{problem.name}: {llm.name}, seed {settings.seed}; kept in {folder}")
+        text = f"{problem.name}: {llm.name}, seed {settings.seed}, sandbox {jail}; kept in {folder}"
+        note = Event("note", text=text)
         gone = [Event("note", text=line) for line in borrow(store)]
         for event in (Event("start", data=begun), note, *gone):
             for listener in listeners:

@@ -202,22 +202,27 @@ def _report(finished: Run, as_json: bool) -> None:
 @click.command()
 @click.argument("problem", type=click.Path(path_type=Path))
 @click.option("--llm", default=None, help="The model to try.  [default: the problem's, else local]")
-def check(problem: Path, llm: str | None) -> None:
+@click.option("--sandbox", default=None, help="As of `ge run`.")
+def check(problem: Path, llm: str | None, sandbox: str | None) -> None:
     """Try every part of PROBLEM once: blocks, seed, model; and estimate what a run takes."""
     from guided_evolution.problem import Problem
 
     loaded = Problem.load(problem)
-    _try(loaded, _settings(loaded, {"llm": llm}))
+    _try(loaded, _settings(loaded, {"llm": llm, "sandbox": sandbox}))
 
 
 def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None:
     """Tries every part of a problem once and prints what a run would take; nothing is kept."""
     import tempfile
+    from dataclasses import replace
 
     from guided_evolution import errands, screens, session, view
+    from guided_evolution.executors.opening import jail_in_force
     from guided_evolution.progress import describe, format_scores
 
     settings = session.resolved(settings)
+    # the parts are tried on this machine, also where a run would go to a cluster
+    click.echo(f"sandbox {jail_in_force(replace(settings, executor='local'))}", err=as_json)
     fetch_if_local(*settings.models)
 
     def tell(key: str, value: Any) -> None:

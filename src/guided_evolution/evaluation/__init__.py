@@ -25,6 +25,7 @@ class Job:
         memory_mb: Limit of the process tree's resident memory, in MiB.
         disk_mb: Limit of what the process tree keeps on disk, in MiB.
         threads: CPU threads the candidate may use.
+        cores: The CPU cores it is bound to; empty leaves that to the system.
         gpus: GPUs the job needs; a fraction shares one.
         seed: Handed to the evaluator through the context.
         device: "cpu" or "cuda".
@@ -51,6 +52,7 @@ class Job:
     memory_mb: int = 4096
     disk_mb: int = 4096
     threads: int = 1
+    cores: tuple[int, ...] = ()
     gpus: float = 0
     seed: int = 0
     device: str = "cpu"
@@ -83,6 +85,6 @@ class Job:
         values["data"] = None if values["data"] is None else Path(values["data"])
         values["ranges"] = {name: tuple(pair) for name, pair in values["ranges"].items()}
         values["readable"] = tuple(Path(path) for path in values["readable"])
-        for name in ("objectives", "held_out", "preload"):
+        for name in ("objectives", "held_out", "preload", "cores"):
             values[name] = tuple(values[name])
         return cls(**values)

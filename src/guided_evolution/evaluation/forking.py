@@ -24,6 +24,9 @@ START_SECONDS = 120.0
 # A server that leaks is replaced before it matters.
 MAX_JOBS = 1_000
 GROWTH = 1.5
+# It outlives the job that it was started for, so that job's folder can't be its home.
+HOMES = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
+NOWHERE = "/nonexistent"
 
 
 class ServerLostError(Exception):
@@ -55,7 +58,9 @@ class Forked:
             subprocess.TimeoutExpired: When it still runs.
         """
         while self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            poll = select.poll()  # unlike select, with any number of open files
+            poll.register(self._status, select.POLLIN)
+            if not poll.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired("forked supervisor", timeout or 0.0)
             said = os.read(self._status, 4096)
             self._said += said
@@ -66,7 +71,7 @@ class Forked:
                 else:
                     self.returncode = int(number)
             if not said and self.returncode is None:
-                # without its server a supervisor stops by itself
+                # the supervisor holds the other end too: it saw that its server is gone, and has cleaned up
                 self.lost, self.returncode = True, -int(signal.SIGKILL)
         if self._status >= 0:
             os.close(self._status)
@@ -78,6 +83,9 @@ class Forked:
         if self.returncode is None and self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+        elif self.returncode is None:
+            # a server that never got to it
+            self.lost, self.returncode = True, -int(signal.SIGKILL)
 
 
 class ForkServer:
@@ -148,7 +156,7 @@ class ForkServer:
                 [sys.executable, "-P", "-X", "faulthandler", forkserver.__file__, str(theirs.fileno()), *self._preload],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+                env={**environment, **dict.fromkeys(HOMES, NOWHERE), "CUDA_VISIBLE_DEVICES": ""},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

@@ -145,8 +145,8 @@ def _become_supervisor(
             signal.signal(number, signal.SIG_DFL)
         for target, handle in enumerate(handles[:3]):
             os.dup2(handle, target)
-        for handle in handles:
-            os.close(handle)
+        for handle in handles[:3]:
+            os.close(handle)  # the last one tells by its end that this process is gone, also without the server
         folder = Path(request["folder"])
         os.chdir(folder)
         os.environ.clear()
@@ -204,6 +204,9 @@ def _become_worker(job: Mapping[str, Any], worker: ModuleType) -> None:
     os.closerange(3, 4096)
     # what a fresh worker would have found of itself
     sys.argv = [str(worker.__file__), job["folder"]]
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None:
+        tempfile.tempdir = None  # type: ignore[attr-defined] # found when the server was started, for no job
     _use_threads(int(job["threads"]))
     worker.main(Path(job["folder"]))
 

@@ -22,6 +22,8 @@ LIBRARIES = (
     *("numpy", "sklearn.metrics", "torch", "torch.nn", "torch.nn.functional", "torch.utils.data"),
 )
 CLASSES = {"torch": ("Tensor",), "torch.nn": ("Module",), "pathlib": ("Path",)}
+# Taken now, as the program can write to `sys`.
+INSTALLED = (f"{sys.prefix}/", f"{sys.base_prefix}/", "/usr/lib/")
 Fact = tuple[str, Callable[[], Any], Any]
 
 
@@ -102,7 +104,7 @@ def _wraps(now: Any, before: Any) -> bool:
 
 
 def _is_installed(place: str) -> bool:
-    return any(place.startswith(f"{prefix}/") for prefix in (sys.prefix, sys.base_prefix, "/usr/lib"))
+    return place.startswith(INSTALLED)
 
 
 def _is_honest(finder: Any) -> bool:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -80,12 +79,12 @@ def run(
             with suppress(ServerLostError):
                 return _supervise(job, folder, environment, on_partial, stop, server)
             # the server died under the job: it is run again, from the start and by itself
-            _remove(folder)
+            supervisor.remove_tree(folder)
             folder.mkdir(parents=True)
             environment = _fill(job, folder, kept_in)
         return _supervise(job, folder, environment, on_partial, stop)
     finally:
-        _remove(folder)
+        supervisor.remove_tree(folder)
 
 
 def _may_fork(job: Job, kept_in: sandbox.Sandbox) -> bool:
@@ -128,6 +127,7 @@ def _for_worker(job: Job, jail: sandbox.Jail) -> dict[str, Any]:
         "seconds": job.seconds,
         "memory_mb": job.memory_mb,
         "threads": job.threads,
+        "cores": list(job.cores),
         "seed": job.seed,
         "device": job.device,
         "data": jail.data,
@@ -271,13 +271,16 @@ def _end(process: subprocess.Popen[bytes] | Forked, scratch: Path) -> None:
 
 
 def _sweep(scratch: Path) -> None:
-    """Kill what a supervisor left that died before its worker: all whose home is this job's folder."""
+    """Kill what a supervisor left that died before its worker: all whose home or place is this job's folder.
+
+    A forked worker still shows the home of the server that it came from, so its place has to do.
+    """
     mark = f"HOME={scratch}\0".encode()
     for _ in range(200):
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if mark in (process / "environ").read_bytes():
+                if mark in (process / "environ").read_bytes() or (process / "cwd").readlink().is_relative_to(scratch):
                     found.append(int(process.name))
         if not found:
             return
@@ -318,15 +321,3 @@ def _without_outcome(code: int, said: str, job: Job, seconds: float) -> Outcome:
         name = supervisor.signal_name(-code)
         return Outcome(Status.CRASHED, f"its supervisor was killed by {name}", seconds=seconds)
     raise RunError(f"the job {job.name} could not be run: {said.splitlines()[-1] if said else f'exit {code}'}")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a job folder, also one whose folders the candidate made unreadable."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for root, names, _ in os.walk(folder):
-            for path in (Path(root, name) for name in names):
-                if not path.is_symlink():
-                    with suppress(OSError):
-                        path.chmod(0o700)
-        shutil.rmtree(folder, ignore_errors=True)

@@ -262,7 +262,7 @@ def _places(job: Job, folder: Path) -> Iterator[str]:
     if job.data is not None:
         roots.append((job.data.resolve(), DATA))
         yield from ("--ro-bind-try", str(job.data.resolve()), DATA)
-    cache = cache_folder()
+    cache = cache_folder().resolve()
     for child in sorted(cache.iterdir()) if cache.is_dir() else ():
         # the models are large, and no business of a candidate's
         if child.is_dir() and child.name != "models":
@@ -281,6 +281,15 @@ def _masked(roots: Sequence[tuple[Path, str]], patterns: Sequence[str]) -> Itera
         for pattern in patterns:
             for path in sorted(root.glob(pattern)):
                 yield from _mask(path, f"{inside}/{path.relative_to(root)}")
+                if path.is_symlink():
+                    yield from _masked_target(path.resolve(), roots)
+
+
+def _masked_target(target: Path, roots: Sequence[tuple[Path, str]]) -> Iterator[str]:
+    """What a held-out link leads to may lie beside it under another name."""
+    for root, inside in roots:
+        if target.exists() and target.is_relative_to(root) and target != root:
+            yield from _mask(target, f"{inside}/{target.relative_to(root)}")
 
 
 def _masked_dots(folder: Path, inside: str) -> Iterator[str]:
@@ -293,12 +302,14 @@ def _masked_dots(folder: Path, inside: str) -> Iterator[str]:
 def _mask(path: Path, inside: str) -> tuple[str, ...]:
     if path.is_symlink():
         return ()  # it leads to nowhere in there
-    return ("--tmpfs", inside) if path.is_dir() else ("--ro-bind", "/dev/null", inside)
+    # read-only, or the job's user might fill it, and so the memory, without being measured
+    return ("--tmpfs", inside, "--remount-ro", inside) if path.is_dir() else ("--ro-bind", "/dev/null", inside)
 
 
 def _open_to_all(folder: Path, most: int = 300) -> bool:
     """Whether another user can read a folder; judged by its first files."""
     paths = [folder, *(path for _, path in zip(range(most), folder.rglob("*"), strict=False))]
     with suppress(OSError):
-        return all(path.stat().st_mode & (0o005 if path.is_dir() else 0o004) for path in paths if path.exists())
+        needed = ((path.stat().st_mode, 0o005 if path.is_dir() else 0o004) for path in paths if path.exists())
+        return all(mode & bits == bits for mode, bits in needed)
     return False

@@ -39,6 +39,8 @@ MAX_RESULT = 1 << 20
 TICK = 0.1
 DISK_TICK = 0.5
 MAX_PROCESSES = 512
+BLOCK = 4096
+REMOVE_SECONDS = 120.0
 # Looking at the tree may take this part of the time, so that a tree of thousands doesn't slow itself down.
 SHARE = 0.05
 KILL_SECONDS = 10.0
@@ -143,10 +145,30 @@ def _tree_from_ps(root: int) -> dict[int, int]:
     return found
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that a candidate wrote to: nested deeper than Python can follow, or made unreadable."""
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if not os.path.lexists(folder):
+        return
+    # both walk without recursion, and by handles, so that neither depth nor the length of a path stops them
+    for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        with suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(
+                [*command, "--", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=REMOVE_SECONDS,
+                check=False,
+            )
+
+
 def disk_use(folder: Path, pids: Iterable[int]) -> tuple[int, int]:
     """Bytes on disk below `folder`, and bytes that processes hold in files without a name elsewhere (in memory).
 
-    Files that were removed while they are open count too: their space is free only when they are closed.
+    Files that were removed while they are open count too: their space is free only when they are closed. An empty
+    file counts as a block, as it costs an entry; what can't be looked into (too deep, or locked) counts as more than any limit.
     """
     disk, memory, seen = 0, 0, set[tuple[int, int]]()
     device = -1
@@ -154,13 +176,17 @@ def disk_use(folder: Path, pids: Iterable[int]) -> tuple[int, int]:
         device = folder.stat().st_dev
     waiting = [str(folder)]
     while waiting:
-        with suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                with suppress(OSError):
-                    facts = entry.stat(follow_symlinks=False)
-                    disk += facts.st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        facts = entry.stat(follow_symlinks=False)
+                        disk += max(BLOCK, facts.st_blocks * 512)
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
+                disk += 1 << 62
     for pid in pids:
         with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
             for handle in handles:
@@ -410,7 +436,7 @@ def main(folder: Path, spawn: Spawn = start_process) -> None:
     finally:
         gone = watch.end()
     if why == "stop":
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         return
     outcome = watch.outcome(why)
     if not gone:
@@ -423,7 +449,7 @@ def _deliver(line: bytes, scratch: Path) -> None:
         if os.pwrite(1, line, 0) == len(line):
             return
     # The candidate may have filled the disk.
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove_tree(scratch)
     if os.pwrite(1, line, 0) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -35,6 +35,7 @@ MIB = 1 << 20
 RESERVE = 64 * MIB
 MODULE = "_guided_evolution_evaluator"
 GUARD = "_guided_evolution_guard"
+SYSCALLS = "_guided_evolution_syscalls"
 MAX_FEEDBACK = 4_000
 MAX_REASON = 500
 MAX_FRAMES = 20
@@ -152,7 +153,12 @@ def _restrict(job: Mapping[str, Any]) -> None:
         # it is cleared by the change of user
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if sys.platform == "linux":
+        if job["cores"]:
+            with suppress(OSError):  # a core may have gone offline
+                os.sched_setaffinity(0, job["cores"])
         ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if job["jailed"]:
+            _load(Path(__file__).with_name("syscalls.py"), SYSCALLS).refuse()
 
 
 def _make_room(chain: list[BaseException]) -> None:

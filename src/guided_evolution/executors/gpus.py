@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -69,7 +70,7 @@ class Gpus:
             if self._names is None:
                 self._names = visible()
                 self._free = dict.fromkeys(self._names, 1.0)
-            count = max(1, round(job.gpus))
+            count = math.ceil(job.gpus)
             if len(self._names) < count:
                 have = "none is found" if not self._names else f"there are {len(self._names)}"
                 raise RunError(f"{job.name} needs {job.gpus:g} GPU(s) (limits.gpus in problem.toml), and {have} here")

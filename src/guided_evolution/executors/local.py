@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 from guided_evolution.errors import RunError, UsageError
 from guided_evolution.evaluation import Job, launch
 from guided_evolution.evaluation.forking import ForkServer
+from guided_evolution.evaluation.supervisor import remove_tree
+from guided_evolution.executors.cores import Cores
 from guided_evolution.executors.gpus import Gpus
 from guided_evolution.individual import Outcome, Status
 
@@ -41,11 +42,12 @@ class LocalExecutor:
             raise UsageError(f"--workers is {workers}, and has to be 1 or more")
         self.slots = workers
         self._folder = folder
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._server: ForkServer | None = None
         self._gpus = Gpus()
+        self._cores = Cores()
         self._long = ThreadPoolExecutor(workers, thread_name_prefix="evaluate")
         self._short = ThreadPoolExecutor(workers, thread_name_prefix="check")
 
@@ -61,7 +63,7 @@ class LocalExecutor:
         if self._stop.is_set():
             return Outcome(Status.LOST, "stopped before it began")
         folder = self._folder / f"{job.name}-{secrets.token_hex(4)}"
-        with self._gpus.taken(job) as placed:
+        with self._gpus.taken(job) as served, self._cores.taken(served) as placed:
             return launch.run(placed, folder, on_partial, self._stop, self._server_for(job))
 
     def _server_for(self, job: Job) -> ForkServer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from guided_evolution.evaluation import sandbox
 from guided_evolution.executors import Executor
 from guided_evolution.settings import Settings
 
@@ -13,8 +14,9 @@ def check_executor(settings: Settings) -> None:
 
     Raises:
         UsageError: When what it needs isn't here.
-        RunError: When the cluster can't be reached.
+        RunError: When the cluster can't be reached, or a jail is required and none works on this machine.
     """
+    jail_in_force(settings)
     if settings.executor == "slurm":
         from guided_evolution.executors.slurm_commands import Slurm
 
@@ -23,6 +25,17 @@ def check_executor(settings: Settings) -> None:
         from guided_evolution.executors.ray import require
 
         require()
+
+
+def jail_in_force(settings: Settings) -> str:
+    """What keeps candidates in, in words.
+
+    Raises:
+        RunError: When a jail is required and none works on this machine.
+    """
+    if settings.executor == "local":
+        return str(sandbox.sandbox(settings.sandbox))
+    return f"{settings.sandbox}, tried on each node"
 
 
 def open_executor(settings: Settings, folder: Path) -> Executor:
