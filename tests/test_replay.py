@@ -198,7 +198,7 @@ def test_the_command_line_replays_compares_and_reuses(tmp_path: Path) -> None:
     assert re.search(r"It ended early: replay:.*one has no reply to this prompt \(\w+ of individual 2\)", said.stderr)
     ge("run", "tiny", "--generations", 1, "--run", "four", "--reuse", "two", cwd=tmp_path)
     assert "(scored in " in ge("show", "four", cwd=tmp_path).stdout
-    assert "slurm" in ge("replay", "one", "--executor", "slurm", "--run", "s", cwd=tmp_path, code=2).stderr
+    assert "local" in ge("replay", "one", "--executor", "cloud", "--run", "s", cwd=tmp_path, code=2).stderr
     refused = ge("run", "tiny", "--seed", 9, "--run", "five", "--reuse", "two", cwd=tmp_path, code=2).stderr
     assert "it scored with --seed 0, not 9" in refused
     model = ["--llm", "replay:one", "--generations", 2]
