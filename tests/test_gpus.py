@@ -70,9 +70,13 @@ def test_a_job_that_fails_gives_its_gpu_back() -> None:
 
 @pytest.mark.parametrize(("names", "have"), [((), "none is found"), (("0",), "there are 1")])
 def test_more_than_there_are_is_one_line(names: tuple[str, ...], have: str) -> None:
-    with pytest.raises(RunError, match=rf"^1-evaluate needs 2 GPU\(s\) \(limits.gpus in problem.toml\), and {have} here$"):
-        with Gpus(names).taken(job(2)):
-            pass
+    with (
+        pytest.raises(
+            RunError, match=rf"^1-evaluate needs 2 GPU\(s\) \(limits.gpus in problem.toml\), and {have} here$"
+        ),
+        Gpus(names).taken(job(2)),
+    ):
+        pass
 
 
 def test_the_variable_decides_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
