@@ -81,12 +81,12 @@ def test_fifty_jobs_leave_nothing(server: ForkServer, job: Callable[..., Job], t
     assert launch.run(job(), tmp_path / "job", server=server).scores == {"x": 7.0}
     pid = server.pid
     assert pid is not None
-    handles, ours = len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir("/proc/self/fd"))
+    handles, ours = len([*Path(f"/proc/{pid}/fd").iterdir()]), len([*Path("/proc/self/fd").iterdir()])
     for _ in range(50):
         assert launch.run(job(), tmp_path / "job", server=server).ok
     assert server.pid == pid
-    assert len(os.listdir(f"/proc/{pid}/fd")) == handles
-    assert len(os.listdir("/proc/self/fd")) == ours
+    assert len([*Path(f"/proc/{pid}/fd").iterdir()]) == handles
+    assert len([*Path("/proc/self/fd").iterdir()]) == ours
     assert children(pid) == []
     assert not (tmp_path / "job").exists()
 
@@ -267,10 +267,9 @@ from guided_evolution.evaluation import Job, launch
 from guided_evolution.evaluation.forking import ForkServer
 server = ForkServer(("json",))
 problem, folder = Path({str(problem)!r}), Path({str(tmp_path / "job")!r})
-launch.run(Job("1", "evaluate", {{"seed.py": "def score(): return 1"}}, problem, objectives=("x",)), folder, server=server)
-print(server.pid, flush=True)
-launch.run(Job("1", "evaluate", {{"seed.py": {SLEEPS.replace("1.5", "60")!r}}}, problem, objectives=("x",)), folder,
-           server=server)
+for text in ("def score(): return 1", {SLEEPS.replace("1.5", "60")!r}):
+    launch.run(Job("1", "evaluate", {{"seed.py": text}}, problem, objectives=("x",)), folder, server=server)
+    print(server.pid, flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as controller:
         assert controller.stdout is not None
@@ -296,7 +295,7 @@ def test_with_torch_it_has_one_thread_no_gpu_and_the_same_outcome(tmp_path: Path
         status = Path(f"/proc/{server.pid}/status").read_text()
         assert "\nThreads:\t1\n" in status
         assert b"\0CUDA_VISIBLE_DEVICES=\0" in b"\0" + Path(f"/proc/{server.pid}/environ").read_bytes()
-        open_files = [os.readlink(each) for each in Path(f"/proc/{server.pid}/fd").iterdir()]
+        open_files = [str(each.readlink()) for each in Path(f"/proc/{server.pid}/fd").iterdir()]
         assert not [name for name in open_files if "nvidia" in name]
     finally:
         server.close()

@@ -168,7 +168,8 @@ def disk_use(folder: Path, pids: Iterable[int]) -> tuple[int, int]:
     """Bytes on disk below `folder`, and bytes that processes hold in files without a name elsewhere (in memory).
 
     Files that were removed while they are open count too: their space is free only when they are closed. An empty
-    file counts as a block, as it costs an entry; what can't be looked into (too deep, or locked) counts as more than any limit.
+    file counts as a block, as it costs an entry; what can't be looked into (too deep, or locked) counts as more than
+    any limit.
     """
     disk, memory, seen = 0, 0, set[tuple[int, int]]()
     device = -1
