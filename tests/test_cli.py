@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from guided_evolution.evaluation import sandbox
 from guided_evolution.progress import format_value
 from guided_evolution.run import open_run
 from guided_evolution.testing import write_tiny_problem
@@ -124,6 +125,7 @@ def test_check_tries_every_part(home: Path) -> None:
     assert "3 blocks: first, second, third" in result.stdout
     assert "evaluate passes" in result.stdout
     assert "a changed child that passes the check" in result.stdout
+    assert result.stdout.startswith(f"sandbox {sandbox.probe()}\n")
     assert "12 children" in result.stdout
     assert "an unknown number of tokens" in result.stdout, "a scripted model counts none"
 

@@ -193,6 +193,29 @@ def test_it_is_nobody_and_cannot_become_anybody(score: Score) -> None:
     assert saw(score, "os.mknod('disk', 0o60600, os.makedev(8, 0))") in ("PermissionError", "OSError")
 
 
+@pytest.mark.parametrize(
+    "call", ["unshare(0x10000000)", "shmget(0, 1 << 20, 0o1600)", "mount(b'none', b'/tmp', b'tmpfs', 0, None)"]
+)
+def test_memory_that_belongs_to_nobody(score: Score, call: str) -> None:
+    assert saw(score, f"__import__('ctypes').CDLL(None).{call}") == "-1"
+
+
+def test_processes_and_threads_are_not_refused(score: Score) -> None:
+    run = "__import__('subprocess').run(['/bin/echo', 'heard'], capture_output=True, text=True).stdout.strip()"
+    assert saw(score, run) == "heard"
+    assert (
+        saw(score, "__import__('concurrent.futures').futures.ThreadPoolExecutor(2).submit(len, 'abc').result()") == "3"
+    )
+    assert saw(score, "__import__('multiprocessing').Pool(2).map(abs, [-1, -2])") == "[1, 2]"
+
+
+def test_folders_too_deep_to_follow_are_removed(score: Score) -> None:
+    source = "import os\ndef score():\n    for _ in range(3000): os.mkdir('d'); os.chdir('d')\n    {}\n    return 1\n"
+    assert score(source.format("")).status in (Status.OK, Status.CRASHED)
+    hoard = "import time; open('big', 'wb').write(b'x' * (8 << 20)); time.sleep(9)"
+    assert score(source.format(hoard), disk_mb=100).reason == "kept more than 100 MiB on disk"
+
+
 def test_a_fork_bomb(score: Score) -> None:
     started = time.monotonic()
     outcome = score("import os\ndef score():\n    while True:\n        os.fork()\n", seconds=5.0)
@@ -229,6 +252,11 @@ def test_a_memory_bomb(score: Score, body: str) -> None:
 def test_filling_the_disk(score: Score, body: str, tmp_path: Path) -> None:
     outcome = score(f"import os, time\ndef score():\n    {body}\n    time.sleep(9)\n", disk_mb=100)
     assert (outcome.status, outcome.reason) == (Status.CRASHED, "kept more than 100 MiB on disk")
+
+
+def test_empty_files_cost_their_entry(score: Score) -> None:
+    source = "import time\ndef score():\n    for n in range(4000): open(f'f{n}', 'w').close()\n    time.sleep(9)\n"
+    assert score(source, disk_mb=10).reason == "kept more than 10 MiB on disk"
 
 
 def test_writing_its_own_result(score: Score) -> None:
@@ -279,6 +307,7 @@ def test_printing_the_result_marker(score: Score) -> None:
         ("sys.modules['json'] = type(sys)('json')", "the module json"),
         ("sys.meta_path.insert(0, Hook())", "how modules are imported"),
         ("sys.settrace(lambda *a: None)", "the tracing of calls"),
+        ("sys.prefix = '/job'; sys.meta_path.insert(0, Hook())", "how modules are imported"),
     ],
 )
 def test_changing_what_it_is_measured_with(score: Score, cheat: str, named: str) -> None:
@@ -351,8 +380,18 @@ def test_held_out_data_is_read_by_the_test_alone(score: Score, tmp_path: Path) -
     assert saw(score, "open('/data/set/train.txt').read()", **fields) == "train"
     assert saw(score, "open('/data/set/part/test.txt').read()", **fields) == "PermissionError"
     assert saw(score, "os.listdir('/problem/answers')", **fields) == "[]"
+    assert saw(score, "open('/problem/answers/new', 'w')", **fields) in ("OSError", "PermissionError")
     source = "def score(): return open('/data/set/part/test.txt').read()\n"
     assert score(source, stage="test", **fields).feedback == "labels"
+
+
+def test_what_a_held_out_link_leads_to_is_held_out(score: Score, tmp_path: Path) -> None:
+    (tmp_path / "data" / "blobs").mkdir(parents=True)
+    (tmp_path / "data" / "blobs" / "8f3a").write_text("labels")
+    (tmp_path / "data" / "test.txt").symlink_to("blobs/8f3a")
+    fields = {"data": tmp_path / "data", "held_out": ("test*",)}
+    for name in ("test.txt", "blobs/8f3a"):
+        assert saw(score, f"open('/data/{name}').read()", **fields) in ("", "PermissionError")
 
 
 def test_a_job_sees_no_other_process(score: Score) -> None:

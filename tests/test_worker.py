@@ -371,3 +371,11 @@ def test_a_failing_evaluator_is_a_crash_with_its_place(score: Score) -> None:
     assert outcome.reason.startswith("TypeError: evaluate() missing 1 required positional argument: 'more'")
     outcome = score("", "import gone\n")
     assert outcome.reason == "ModuleNotFoundError: No module named 'gone' (evaluate.py:1 in <module>)"
+
+
+@pytest.mark.parametrize("value", [1.5, -0.01])
+def test_a_score_that_cannot_be_true_is_refused(score: Score, value: float) -> None:
+    outcome = score(f"def score():\n    return {value}\n", ranges={"accuracy": (0.0, 1.0)})
+    assert outcome.status is Status.CRASHED
+    assert outcome.reason == f'objective "accuracy" is {value:g}, outside its range from 0 to 1'
+    assert score("def score():\n    return 1\n", ranges={"accuracy": (0.0, 1.0)}).scores == {"accuracy": 1.0}

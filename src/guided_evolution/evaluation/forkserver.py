@@ -201,6 +201,10 @@ def _start_worker(
 def _become_worker(job: Mapping[str, Any], worker: ModuleType) -> None:
     """Never returns normally: the worker leaves by itself."""
     os.setsid()
+    # the supervisor's handlers would make the program deaf to SIGTERM, and write into whatever it opens next
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     os.closerange(3, 4096)
     # what a fresh worker would have found of itself
     sys.argv = [str(worker.__file__), job["folder"]]

@@ -149,7 +149,7 @@ def remove_tree(folder: Path) -> None:
     """Remove a folder that a candidate wrote to: nested deeper than Python can follow, or made unreadable."""
     with suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
-    if not os.path.lexists(folder):
+    if folder.is_symlink() or not folder.is_dir():
         return
     # both walk without recursion, and by handles, so that neither depth nor the length of a path stops them
     for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
