@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,23 @@ def test_what_two_measurements_left_decides_a_replay_and_both_are_made_again(tmp
         assert not pair[0].taken_from
         assert not pair[1].taken_from
     assert found.run.settings["verify"] is True
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_what_was_evaluated_once_is_measured_once_in_a_replay(tmp_path: Path, says: bool) -> None:
+    """As an interrupt leaves it before the second evaluations, and a run of an earlier version."""
+    problem = clock_problem(tmp_path / "clock")
+    evolve(problem, tmp_path / "run", replace(SETTINGS, verify=False))
+    store = Store.open(tmp_path / "run", write=True)
+    kept = {name: value for name, value in store.meta("settings").items() if name != "verify"}
+    store.put_meta(settings={**kept, "verify": True} if says else kept)
+    store.close()
+    recorder = Recorder()
+    found = replay(tmp_path / "run", tmp_path / "again", problem, [recorder])
+    assert found.programs == {}
+    assert found.run.verifications == {}
+    assert not [event for event in recorder.events if event.kind in ("verify", "verified")]
+    assert found.run.settings["verify"] is says
 
 
 def test_a_champion_that_fell_stays_fallen_in_a_replay(tmp_path: Path) -> None:

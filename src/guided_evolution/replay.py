@@ -78,7 +78,9 @@ def replay(
     if problem.digest != old.problem_digest:
         raise ProblemError(f"{problem.folder} isn't the problem of {source}: its seed, evaluator or limits differ.")
     model = recorded_model(source, in_place=True)
-    settings = Settings().with_changes(old.settings, str(source)).with_changes(changes or {}, "ge replay")
+    # what a record of an earlier version doesn't say: nothing was evaluated twice then
+    defaults = replace(Settings(), verify=False)
+    settings = defaults.with_changes(old.settings, str(source)).with_changes(changes or {}, "ge replay")
     # the record ends where the run ended; what it may have cost decides nothing here
     settings = replace(settings, llm=f"replay:{source.resolve()}", max_tokens=None, max_usd=None, max_hours=None)
     listeners = tuple(listeners)
