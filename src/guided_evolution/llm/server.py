@@ -45,9 +45,9 @@ def _serve(options: dict[str, Any]) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = options["model"]
     params.model_alias = {options["alias"]}
-    params.api_keys = [options["key"]]
+    params.api_keys = [options["key"]] if options["key"] else []
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = options["port"]
     params.ui = False
     params.offline = True
     params.endpoint_slots = False
