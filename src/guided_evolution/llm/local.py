@@ -41,7 +41,7 @@ _KEPT_VARIABLES = (
 
 
 class Engine:
-    """A child process that serves one model file on 127.0.0.1, on a free port and with a random key unless told otherwise.
+    """A child process that serves one model file on 127.0.0.1; its port is free and its key random unless given.
 
     It ends with this process, however that ends. Its environment holds no keys; its log goes to a temporary
     file without a name.

@@ -42,6 +42,13 @@ def main() -> int:
 def _serve(options: dict[str, Any]) -> Any:
     import xllamacpp
 
+    return xllamacpp.Server(parameters(options))
+
+
+def parameters(options: dict[str, Any]) -> Any:
+    """The engine's settings; the benchmark of the local model varies them."""
+    import xllamacpp
+
     params = xllamacpp.CommonParams()
     params.model.path = options["model"]
     params.model_alias = {options["alias"]}
@@ -58,7 +65,7 @@ def _serve(options: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = options["threads"]
     params.cpuparams_batch.n_threads = options["threads"]
     params.verbosity = 1
-    return xllamacpp.Server(params)
+    return params
 
 
 def _end_with_stdin() -> None:
