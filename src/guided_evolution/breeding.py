@@ -10,12 +10,12 @@ import numpy as np
 
 from guided_evolution.asking import Asker
 from guided_evolution.budget import Budget
+from guided_evolution.choosing import ModelChoice
 from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm import LLM, Reply, Request
-from guided_evolution.llm.ensemble import Ensemble
 from guided_evolution.operators import (
     Change,
     Context,
@@ -76,7 +76,7 @@ class Breeder:
         self._problem = problem
         self._settings = settings
         self._store = store
-        self._llm = llm
+        self.choice = ModelChoice(problem, settings, store, llm)
         self._scorer = scorer
         self._emit = emit
         self._book = Book(problem.prompts)
@@ -129,7 +129,7 @@ class Breeder:
         return [Mate(), mutation] if plan.mate else [mutation]
 
     def _context(self, plan: Plan, rng: np.random.Generator) -> tuple[Context, list[Exchange]]:
-        llm = self._model("model", plan.number)
+        llm = self.choice.child(plan.number)
         small = llm.small
         asked: list[Exchange] = []
 
@@ -179,12 +179,6 @@ class Breeder:
             seed=int(rng.integers(2**31)),
         )
 
-    def _model(self, purpose: str, *place: int) -> LLM:
-        """The model for one child or lesson, whose whole conversation it leads; the same after a restart."""
-        if not isinstance(self._llm, Ensemble):
-            return self._llm
-        return self._llm.draw(stream(self._settings.seed, purpose, *place))
-
     async def _ask(self, llm: LLM, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
         """Asks, or reads the recorded answer; a reply is committed before anybody looks at it."""
         recorded = self._store.asked(number, turn)
@@ -215,7 +209,7 @@ class Breeder:
         names = [block.name for block in change.teacher.genome.blocks]
         turn = -1 - names.index(change.after.name)
         rng = stream(self._settings.seed, "lesson", change.teacher.id, turn)
-        llm = self._model("lesson model", change.teacher.id, turn)
+        llm = self.choice.model("lesson model", change.teacher.id, turn)
         request = self._request(llm, "distil", distil_prompt(change, self._book, self._problem), rng)
         reply, _ = await self._ask(llm, change.teacher.id, turn, request)
         return lesson(reply.text)

@@ -166,6 +166,7 @@ class Evolution:
 
     async def _children(self, generation: int, plans: Sequence[Plan]) -> list[Individual]:
         """Breeds and scores the children of a generation, each as soon as it can be; gives those that may live."""
+        self._breeder.choice.begin(generation, self._individuals, self.hall_of_fame)
         tasks = [asyncio.ensure_future(self._child(plan)) for plan in plans]
         try:
             born = await asyncio.gather(*tasks)

@@ -128,6 +128,13 @@ class Run:
         return str(self._store.meta("stop_reason", ""))
 
     @property
+    def model_choices(self) -> list[dict[str, Any]]:
+        """How the models of an adaptive ensemble shared each generation, and why; empty for any other run."""
+        last = self.settings.get("generations", 0)
+        found = [(number, self._store.meta(f"models {number}")) for number in range(last + 1)]
+        return [{"generation": number, **document} for number, document in found if document is not None]
+
+    @property
     def estimate(self) -> dict[str, Any] | None:
         """What its first child foretold and what it took, see `estimate.compare`; None until it ends."""
         found: dict[str, Any] | None = self._store.meta("estimate")

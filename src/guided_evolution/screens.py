@@ -49,8 +49,26 @@ def show_run(run: Run, console: Console) -> None:
         for name, row in operators.items():
             counts.add_row(name, *(str(row[column]) for column in columns))
         console.print(counts)
+    if run.model_choices:
+        console.print()
+        console.print(_models_table(run))
     console.print("\n[bold]Pareto front[/]")
     console.print(front_table(run.problem, run.front))
+
+
+def _models_table(run: Run) -> Table:
+    """What an adaptive ensemble's members had earned before the last generation, and their shares over all of them."""
+    last = run.model_choices[-1]
+    cost = last["cost"]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("model", "tried", "earned", cost, "share of each generation"):
+        table.add_column(name, justify="right" if name in ("tried", "earned", cost) else "left")
+    for number, row in enumerate(last["models"]):
+        shares = [each["models"][number]["share"] for each in run.model_choices if number < len(each["models"])]
+        spent = f"{row[cost]:.2f}" if cost == "usd" else f"{row[cost]:.0f}"
+        percent = " ".join(f"{share:.0%}" for share in shares)
+        table.add_row(Text(row["model"]), str(row["tried"]), str(row["earned"]), spent, percent)
+    return table
 
 
 def _row(run: Run, individual: Individual) -> list[str | Text]:

@@ -38,6 +38,8 @@ class Settings:
         top_p: Nucleus mass; None takes the paper's 0.1 at the paper's temperatures, else leaves it to the model.
         seed: Seed of every random draw of the run.
         llm: Model specification, see `ge run --help`; several, each with a weight after "=", are an ensemble.
+        llm_choice: "weighted" or "adaptive": an ensemble's members make children by their weights, or by what their
+            children earned and cost so far, beginning with the weights.
         llm_parallel: Calls to the model at the same time.
         executor: Where evaluations run: "local", "ray" or "slurm".
         sbatch: Further options of sbatch, as on its command line, e.g. "--partition=gpu --account=lab".
@@ -67,6 +69,7 @@ class Settings:
     top_p: float | None = None
     seed: int = 0
     llm: str | tuple[str, ...] = "local"
+    llm_choice: str = "weighted"
     llm_parallel: int = 1
     executor: str = "local"
     sbatch: str = ""
@@ -106,6 +109,8 @@ class Settings:
             raise UsageError(f'moves must be "auto", "on" or "off", not "{self.moves}"')
         if self.retry not in ("auto", "draw", "repair"):
             raise UsageError(f'retry must be "auto", "draw" or "repair", not "{self.retry}"')
+        if self.llm_choice not in ("weighted", "adaptive"):
+            raise UsageError(f'llm_choice must be "weighted" or "adaptive", not "{self.llm_choice}"')
         if self.executor not in ("local", "ray", "slurm"):
             raise UsageError(f'executor must be "local", "ray" or "slurm", not "{self.executor}"')
         if self.sandbox not in ("auto", "required", "off"):

@@ -28,6 +28,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
             "http://host:port/v1#MODEL, scripted:FILE.py or replay:RUN.  [default: local]",
         },
     ),
+    (
+        "--llm-choice",
+        {"help": "Of several models: weighted, or adaptive by what their children earn and cost.  [default: weighted]"},
+    ),
     ("--population", {"type": int, "help": "Survivors and children of a generation.  [default: 8]"}),
     ("--initial", {"type": int, "help": "Size of the initial population.  [default: as --population]"}),
     ("--generations", {"type": int, "help": "Generations after the initial population.  [default: 5]"}),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from guided_evolution.cli.fetching import pull_model
+from guided_evolution.cli.serving import serve
 from guided_evolution.cli.speech import console, print_json
 
 
@@ -30,7 +31,7 @@ def init(folder: Path, source: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
-    """List the local models; `ge models pull NAME` fetches one."""
+    """List the local models; `ge models pull NAME` fetches one, `ge models serve` keeps one running."""
     if context.invoked_subcommand:
         return
     from rich.table import Table
@@ -57,6 +58,9 @@ def models(context: click.Context, as_json: bool) -> None:
         name = f"{row['name']} (default)" if row["default"] else row["name"]
         table.add_row(name, f"{row['bytes'] / 1e9:.2f} GB", row["licence"], here)
     console(stderr=False).print(table)
+
+
+models.add_command(serve)
 
 
 @models.command()

@@ -35,9 +35,9 @@ class Ensemble:
         known = [price for price in prices if price is not None]
         return max(known) if len(known) == len(prices) else None
 
-    def draw(self, rng: np.random.Generator) -> LLM:
-        """One member, with the probability that its weight gives it."""
-        weights = np.array([weight for _, weight in self.members])
+    def draw(self, rng: np.random.Generator, shares: Sequence[float] | None = None) -> LLM:
+        """One member, with the probability that its share gives it; None takes the weights."""
+        weights = np.array([weight for _, weight in self.members] if shares is None else shares)
         return self.members[int(rng.choice(len(weights), p=weights / weights.sum()))][0]
 
     async def ask(self, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:

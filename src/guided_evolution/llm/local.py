@@ -41,13 +41,22 @@ _KEPT_VARIABLES = (
 
 
 class Engine:
-    """A child process that serves one model file on a free port of 127.0.0.1, protected by a random key.
+    """A child process that serves one model file on 127.0.0.1; its port is free and its key random unless given.
 
     It ends with this process, however that ends. Its environment holds no keys; its log goes to a temporary
     file without a name.
     """
 
-    def __init__(self, path: Path, *, alias: str, threads: int, context: int = CONTEXT) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        alias: str,
+        threads: int,
+        context: int = CONTEXT,
+        port: int = 0,
+        key: str | None = None,
+    ) -> None:
         """Describes the engine; `start` runs it.
 
         Args:
@@ -55,13 +64,16 @@ class Engine:
             alias: The model's name in replies.
             threads: Threads for reading and for generating, at least 1.
             context: Tokens of prompt and reply together.
+            port: Where it listens; 0 for a free port.
+            key: What it asks for; empty for nothing, a random one when None.
         """
         self._options = {
             "model": str(path),
             "alias": alias,
             "threads": max(1, threads),
             "context": context,
-            "key": secrets.token_urlsafe(32),
+            "port": port,
+            "key": secrets.token_urlsafe(32) if key is None else key,
             "parent": os.getpid(),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,7 +82,7 @@ class Engine:
 
     @property
     def key(self) -> str:
-        """The key that the server asks for."""
+        """The key that the server asks for; empty where it asks for none."""
         return str(self._options["key"])
 
     @property

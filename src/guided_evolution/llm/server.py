@@ -42,12 +42,19 @@ def main() -> int:
 def _serve(options: dict[str, Any]) -> Any:
     import xllamacpp
 
+    return xllamacpp.Server(parameters(options))
+
+
+def parameters(options: dict[str, Any]) -> Any:
+    """The engine's settings; the benchmark of the local model varies them."""
+    import xllamacpp
+
     params = xllamacpp.CommonParams()
     params.model.path = options["model"]
     params.model_alias = {options["alias"]}
-    params.api_keys = [options["key"]]
+    params.api_keys = [options["key"]] if options["key"] else []
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = options["port"]
     params.ui = False
     params.offline = True
     params.endpoint_slots = False
@@ -58,7 +65,7 @@ def _serve(options: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = options["threads"]
     params.cpuparams_batch.n_threads = options["threads"]
     params.verbosity = 1
-    return xllamacpp.Server(params)
+    return params
 
 
 def _end_with_stdin() -> None:

@@ -66,6 +66,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "problem_changes": run.problem_changes,
         "spending": dict(run.spending),
         "estimate": run.estimate,
+        "models": run.model_choices,
         "prompts": prompt_sharing(run),
         "operators": operator_counts(run),
         "failures": dict(Counter(each.status.value for each in run.individuals if not each.ok)),
