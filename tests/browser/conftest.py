@@ -84,7 +84,7 @@ def chromium() -> str:
     return str(found)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     path = chromium()
     with playwright.sync_playwright() as started:
@@ -93,7 +93,7 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Served]]:
     """Serves a folder with the real command, on a free port."""
     processes = []
@@ -113,7 +113,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path],
         assert process.wait(20) == 0
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny problem, and one finished run of it."""
     folder = tmp_path_factory.mktemp("dashboard")
@@ -124,7 +124,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def dashboard(home: Path, serve: Callable[[Path], Served]) -> Served:
     return serve(home / "runs")
 
@@ -151,6 +151,6 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     assert [fault for watch in watches for fault in watch.faults] == []
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_proxy() -> None:
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
