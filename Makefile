@@ -32,7 +32,7 @@ $(BIN)/python:
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing what Guided Evolution needs into $(VENV)"
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[torch,plot]'
+	$(PIP) -e '.[torch,plot,ui]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
