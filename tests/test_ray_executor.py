@@ -50,7 +50,8 @@ from guided_evolution.evaluation import Job
 from guided_evolution.executors.ray import RayExecutor
 files = {"seed.py": Path(sys.argv[2]).read_text()}
 executor = RayExecutor(1, Path(sys.argv[1]) / "jobs")
-future = executor.submit(Job("1-evaluate", "evaluate", files, Path(sys.argv[1]) / "problem", objectives=("quality",)))
+where = Path(sys.argv[1]) / "problem"
+future = executor.submit(Job("1-evaluate", "evaluate", files, where, objectives=("quality",), sandbox="off"))
 print(future.result(), flush=True)
 """
 

@@ -386,7 +386,9 @@ def test_a_run_and_its_tests_get_the_gpus_of_the_problem(tmp_path: Path, cluster
 def test_a_run_that_was_killed_finds_its_jobs_again(tmp_path: Path, cluster: Cluster) -> None:
     problem = slow_problem(tmp_path / "tiny", 3)
     before = max(cluster.jobs(), default=0)
-    process = begin(problem, tmp_path / "run", "--population=3", "--generations=1", "--workers=4", "--seed=5")
+    process = begin(
+        problem, tmp_path / "run", "--population=3", "--generations=1", "--workers=4", "--seed=5", "--no-verify"
+    )
     until(lambda: len(cluster.jobs("running")) >= 2, "children are scored")
     process.kill()
     process.communicate()

@@ -49,7 +49,7 @@ def environment(job: Job, scratch: Path, given: Mapping[str, str]) -> dict[str, 
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8:backslashreplace",
     }
-    if job.visible is not None or job.device == "cpu":
+    if job.visible is not None or (job.device == "cpu" and not job.gpus):
         kept["CUDA_VISIBLE_DEVICES"] = job.visible or ""
     # Found through the home folder otherwise, which the worker does not have.
     kept[CACHE_VARIABLE] = str(cache_folder())
