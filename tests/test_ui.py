@@ -322,34 +322,41 @@ def test_pages_of_a_list() -> None:
     assert Paging.of(range(101), 0).page == 1
 
 
-def test_ten_thousand_individuals_stay_usable(tmp_path: Path, tiny: Problem) -> None:
-    write_large_run(tmp_path / "runs" / "big", tiny, 10_000)
-    client = asked(tmp_path / "runs")
+LARGE = ("/", "/individuals", "/individuals/5000", "/operators", "/failures", "/lineage", "/time", "/figures/front")
+
+
+def large_pages(runs: Path) -> tuple[float, dict[str, float], dict[str, int]]:
+    """Seconds of work for the first page of the run "big" and for each other one, and the sizes of their answers."""
+    client = asked(runs)
     client.get("/static/app.css")  # the server is up
-    # the time this process works, not the wall clock's: other tests and other people's work may keep the cores busy
     begun = time.process_time()
     assert client.get("/runs/big").status_code == 200
     first = time.process_time() - begun
     sizes, times = {}, {}
-    for path in (
-        "/",
-        "/individuals",
-        "/individuals/5000",
-        "/operators",
-        "/failures",
-        "/lineage",
-        "/time",
-        "/figures/front",
-    ):
+    for path in LARGE:
         begun = time.process_time()
         answer = client.get(path if path == "/" else f"/runs/big{path}")
         times[path] = time.process_time() - begun
         sizes[path] = len(answer.content)
         assert answer.status_code == 200
-    # generous: a busy machine takes twice the time of a quiet one
-    assert first < 4.0, first
-    assert max(times.values()) < 4.0, times
-    assert max(sizes.values()) < 1_500_000, sizes
+    return first, times, sizes
+
+
+def test_ten_thousand_individuals_stay_usable(tmp_path: Path, tiny: Problem) -> None:
+    write_large_run(tmp_path / "runs" / "big", tiny, 10_000)
+    # in a process of its own, as coverage doubles the work, and the best of five, as the same work takes up to twice
+    # as long on a machine that others use
+    code = "import json, sys; from pathlib import Path; import test_ui\n"
+    code += "print(json.dumps([test_ui.large_pages(Path(sys.argv[1])) for _ in range(5)]))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    command = [sys.executable, "-c", code, str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
+    rounds = json.loads(done.stdout)
+    assert min(first for first, _, _ in rounds) < 1.0
+    for path in LARGE:
+        assert min(times[path] for _, times, _ in rounds) < 1.0, path
+        assert rounds[0][2][path] < 1_500_000, path
 
 
 def test_export_is_what_ge_export_writes(client: TestClient, home: Path) -> None:
