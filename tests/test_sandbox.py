@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job, launch, sandbox
 from guided_evolution.evaluation.forking import ForkServer
 from guided_evolution.individual import Outcome, Status
+from guided_evolution.locations import CACHE_VARIABLE
 
 Score = Callable[..., Outcome]
 EVALUATOR = """
@@ -421,50 +427,60 @@ def test_a_bwrap_that_refuses_is_found_out(tmp_path: Path, monkeypatch: pytest.M
     assert "No permissions to create new namespace" in found.detail
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root can become somebody else")
-def test_an_ordinary_user_has_the_same_jail(tmp_path: Path) -> None:
-    code = """
+SOMEBODY = 12_345
+AS_SOMEBODY = """
 import sys
-sys.path[:0] = [{tests!r}]
 from pathlib import Path
-from guided_evolution.evaluation import Job, launch, sandbox
-import test_sandbox
-problem = Path({folder!r}) / "problem"
-problem.mkdir()
-(problem / "evaluate.py").write_text(test_sandbox.EVALUATOR)
-source = "import os\\nSAW = [os.getuid(), os.path.exists('/work'), len(os.listdir('/proc'))]\\ndef score(): return 1"
+from guided_evolution.evaluation import Job, launch
 from guided_evolution.evaluation.forking import ForkServer
+folder = Path(sys.argv[1])
+source = "import os\\nSAW = [os.getuid(), os.path.exists({home!r})]\\ndef score(): return 1"
 server = ForkServer(("json",))
 for made in (None, server):
-    job = Job("job", "evaluate", {{"seed.py": source}}, problem, objectives=("accuracy",), sandbox="required")
-    print(launch.run(job, Path({folder!r}) / "jobs" / "job", server=made))
+    files = {{"seed.py": source}}
+    job = Job("job", "evaluate", files, folder / "problem", objectives=("accuracy",), sandbox="required")
+    print(launch.run(job, folder / "jobs" / "job", server=made))
 server.close()
 """
-    # the interpreter may lie where only root can go: then there is nothing to try
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    os.chown(folder, 12345, 12345)
-    import subprocess
-    import sys
 
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == 0 and parent != Path("/") and parent.name.startswith("pytest"):
-            parent.chmod(0o755)
-    tmp_path.chmod(0o755)
 
-    def become() -> None:
-        os.setgroups([])
-        os.setresgid(12345, 12345, 12345)
-        os.setresuid(12345, 12345, 12345)
+def as_somebody(*command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command as a user without any rights or home, with this interpreter's packages."""
+    packages = [str(Path(launch.__file__).parents[2]), sysconfig.get_path("platlib")]
+    environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(packages), CACHE_VARIABLE: "/nonexistent"}
+    who = {"user": SOMEBODY, "group": SOMEBODY, "extra_groups": []}
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+        cwd=tempfile.gettempdir(),
+        **who,
+    )
 
-    text = code.format(tests=str(Path(__file__).parent), folder=str(folder))
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", text], preexec_fn=become, capture_output=True, text=True, timeout=60, check=False
-        )
-    except PermissionError:
-        pytest.skip("the interpreter can't be read by another user")
-    if "Permission" in done.stderr or "ModuleNotFound" in done.stderr:
-        pytest.skip(f"the interpreter can't be read by another user: {done.stderr[-200:]}")
+
+def readable_interpreter() -> str:
+    """A Python that another user can start and that has our packages; empty where there is none."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/{version}"):
+        with suppress(OSError):
+            if as_somebody(python, "-c", "import guided_evolution").returncode == 0:
+                return python
+    return ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root can become somebody else")
+def test_an_ordinary_user_has_the_same_jail() -> None:
+    python = readable_interpreter()
+    if not python:
+        pytest.skip("no interpreter here that another user can read")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "problem").mkdir()
+        (folder / "problem" / "evaluate.py").write_text(EVALUATOR)
+        os.chown(folder, SOMEBODY, SOMEBODY)
+        done = as_somebody(python, "-c", AS_SOMEBODY.format(home=str(Path(__file__).parent)), str(folder))
     assert done.stdout.count("Status.OK") == 2, (done.stdout, done.stderr[-800:])
-    assert done.stdout.count(str(sandbox.NOBODY)) == 2
+    assert done.stdout.count(f"[{sandbox.NOBODY}, False]") == 2

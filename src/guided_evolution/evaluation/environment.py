@@ -36,9 +36,7 @@ def environment(job: Job, scratch: Path, given: Mapping[str, str]) -> dict[str, 
         given: The environment of the run itself.
     """
     names = KEPT_VARIABLES + (NETWORK_VARIABLES if job.network else ())
-    kept = {name: given[name] for name in names if name in given}
-    # An address with an "@" is a proxy with a password in it.
-    kept = {name: value for name, value in kept.items() if "@" not in value or not name.lower().endswith("_proxy")}
+    kept = without_passwords({name: given[name] for name in names if name in given})
     folders = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     kept |= dict.fromkeys(folders, str(scratch)) | dict.fromkeys(threads, str(job.threads))
@@ -60,3 +58,8 @@ def environment(job: Job, scratch: Path, given: Mapping[str, str]) -> dict[str, 
     if path:
         kept["PYTHONPATH"] = os.pathsep.join(path)
     return kept
+
+
+def without_passwords(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables but for proxies with a password in their address, which is one with an "@"."""
+    return {name: value for name, value in variables.items() if "@" not in value or not name.lower().endswith("_proxy")}

@@ -74,4 +74,7 @@ def _below(path: str, folders: Iterable[str]) -> bool:
 
 
 def _holds_home(path: str) -> bool:
-    return Path("~").expanduser().is_relative_to(path)
+    try:
+        return Path("~").expanduser().is_relative_to(path)
+    except RuntimeError:  # a user without an entry in the system's list, as in some containers
+        return False

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from guided_evolution.errors import RunError, UsageError
 from guided_evolution.evaluation import Job
-from guided_evolution.evaluation.environment import KEPT_VARIABLES, NETWORK_VARIABLES
+from guided_evolution.evaluation.environment import KEPT_VARIABLES, NETWORK_VARIABLES, without_passwords
 from guided_evolution.locations import CACHE_VARIABLE
 
 # What the supervisor and its parent take beside the candidate.
@@ -243,8 +243,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
         for name, value in given.items()
         if (name in names or name == "SLURM_CONF" or name.startswith("SBATCH_")) and not _VISIBLE.fullmatch(name)
     }
-    # An address with an "@" is a proxy with a password in it.
-    return {name: value for name, value in kept.items() if "@" not in value or not name.lower().endswith("_proxy")}
+    return without_passwords(kept)
 
 
 def version() -> str:
