@@ -26,6 +26,11 @@ class Settings:
         p_mutate: Probability that a child is mutated.
         p_eot: Probability that a mutation is Evolution of Thought rather than a fixed prompt.
         eot_elites: The best k elites that may teach.
+        characters: Whether prompts may speak as a character; without, every prompt is the plain one.
+        search: "evolution"; or a baseline: "best-of-n" changes the seed every time, "sequential" the best so far.
+        schedule: "generational" waits for a whole generation before it selects, and can be repeated exactly; "steady"
+            selects whenever a place is free, so that both lanes stay full.
+        prune: Whether an evaluation that reports partial results is stopped when they are hopeless.
         tries: Draws per step, the first included, before a proposal is rejected.
         moves: "auto", "on" or "off": one concrete move per prompt instead of the open question;
             "auto" gives moves to small models.
@@ -61,6 +66,10 @@ class Settings:
     p_mutate: float = 0.8
     p_eot: float = 0.25
     eot_elites: int = 10
+    characters: bool = True
+    search: str = "evolution"
+    schedule: str = "generational"
+    prune: bool = False
     tries: int = 3
     moves: str = "auto"
     retry: str = "auto"
@@ -105,6 +114,10 @@ class Settings:
                 raise UsageError(f"{name} must be positive, not {value}")
         if self.generations < 0:
             raise UsageError(f"generations must not be negative, not {self.generations}")
+        if self.search not in ("evolution", "best-of-n", "sequential"):
+            raise UsageError(f'search must be "evolution", "best-of-n" or "sequential", not "{self.search}"')
+        if self.schedule not in ("generational", "steady"):
+            raise UsageError(f'schedule must be "generational" or "steady", not "{self.schedule}"')
         if self.moves not in ("auto", "on", "off"):
             raise UsageError(f'moves must be "auto", "on" or "off", not "{self.moves}"')
         if self.retry not in ("auto", "draw", "repair"):
