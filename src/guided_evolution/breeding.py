@@ -160,6 +160,7 @@ class Breeder:
             refuse=refuse,
             check=check,
             distil=self._distil,
+            characters=self._settings.characters,
         )
         return context, asked
 

@@ -38,6 +38,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--p-mate", {"type": float, "help": "Probability that a pair of parents is mated.  [default: 0.35]"}),
     ("--p-mutate", {"type": float, "help": "Probability that a mated child is mutated too.  [default: 0.8]"}),
     ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
+    (
+        "--characters/--no-characters",
+        {"help": "Whether prompts may speak as a character; without, all are plain.  [default: characters]"},
+    ),
     ("--seed", {"type": int, "help": "Seed of every random draw.  [default: 0]"}),
     ("--executor", {"help": "Where evaluations run: local, ray or slurm.  [default: local]"}),
     ("--sbatch", {"help": "Options for sbatch, e.g. '--partition=gpu --account=lab'."}),
