@@ -15,7 +15,7 @@ from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
-from guided_evolution.llm import LLM, Reply, Request
+from guided_evolution.llm import LLM, Reply, Request, Unasked
 from guided_evolution.operators import (
     Change,
     Context,
@@ -29,6 +29,7 @@ from guided_evolution.operators import (
 )
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
+from guided_evolution.random_operators import RandomEdit, RandomMate
 from guided_evolution.randomness import stream
 from guided_evolution.reply import lesson
 from guided_evolution.scoring import Scorer
@@ -91,10 +92,11 @@ class Breeder:
             ModelError: When the model can't be asked.
         """
         rng = stream(self._settings.seed, "child", plan.number)
-        context, asked = self._context(plan, rng)
+        llm = self.choice.child(plan.number)
+        context, asked = self._context(plan, rng, llm)
         current, steps = plan.parents[0], list[Step]()
         reason, tried = "", None
-        for operator in self._operators(plan, rng):
+        for operator in self._operators(plan, rng, llm):
             if operator.parents == 1 and steps and not plan.mutate:
                 break
             result = await self._propose(operator, (current, *plan.parents[1:]), context)
@@ -122,14 +124,16 @@ class Breeder:
         except RequestRefusedError as error:
             return Rejection(str(error))
 
-    def _operators(self, plan: Plan, rng: np.random.Generator) -> list[Operator]:
+    def _operators(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> list[Operator]:
         """Mating first, then a mutation; a child whose mating fails is mutated, so that its place is not lost."""
         thought = bool(plan.changes) and rng.random() < self._settings.p_eot
+        if isinstance(llm, Unasked) and llm.unasked(plan.number):
+            self.asker.before_asking()  # no question comes to it, and budgets and interruptions count here too
+            return [RandomMate(), RandomEdit()] if plan.mate else [RandomEdit()]
         mutation: Operator = EvolutionOfThought() if thought else Mutate()
         return [Mate(), mutation] if plan.mate else [mutation]
 
-    def _context(self, plan: Plan, rng: np.random.Generator) -> tuple[Context, list[Exchange]]:
-        llm = self.choice.child(plan.number)
+    def _context(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> tuple[Context, list[Exchange]]:
         small = llm.small
         asked: list[Exchange] = []
 
@@ -139,8 +143,9 @@ class Breeder:
             return reply
 
         def refuse(reason: str) -> None:
-            asked[-1] = replace(asked[-1], verdict=reason)
-            self._store.put_verdict(plan.number, len(asked) - 1, reason)
+            if asked:  # random edits are refused too, and nobody was asked for them
+                asked[-1] = replace(asked[-1], verdict=reason)
+                self._store.put_verdict(plan.number, len(asked) - 1, reason)
             self._emit(Event("refused", plan.number, reason))
 
         async def check(genome: Genome) -> Outcome:
@@ -210,7 +215,7 @@ class Breeder:
         names = [block.name for block in change.teacher.genome.blocks]
         turn = -1 - names.index(change.after.name)
         rng = stream(self._settings.seed, "lesson", change.teacher.id, turn)
-        llm = self.choice.model("lesson model", change.teacher.id, turn)
+        llm = self.choice.teacher("lesson model", change.teacher.id, turn)
         request = self._request(llm, "distil", distil_prompt(change, self._book, self._problem), rng)
         reply, _ = await self._ask(llm, change.teacher.id, turn, request)
         return lesson(reply.text)

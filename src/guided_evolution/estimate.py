@@ -104,7 +104,8 @@ def compare(
     ordered = sorted(individuals, key=lambda each: each.id)
     seed = next((each.outcome for each in ordered if each.id == 0), None)
     children = [each for each in ordered if each.origin.parents]
-    first = next((each for each in children if each.status is not Status.REJECTED and each.origin.exchanges), None)
+    accepted = (each for each in children if each.status is not Status.REJECTED)
+    first = next((each for each in accepted if each.origin.exchanges or not calls), None)
     if seed is None or first is None:
         return None
     made: dict[int, int] = {}

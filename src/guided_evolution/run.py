@@ -306,14 +306,14 @@ def recorded_model(path: str | Path, *, in_place: bool = False) -> RecordedLLM:
         RunError: When there is no run, or its record can't be read.
     """
     store = Store.open(path)
-    recorded = store.recorded()
+    recorded, unasked = store.recorded(), store.unasked()
     small = store.meta("small")
     store.close()
     if small is None:  # a record of the first schema doesn't say, but only small models are asked for these
         small = any(each.exchange.purpose in ("distil", "apply") for each in recorded) or any(
             (each.exchange.temperature or 0) > _WARM for each in recorded
         )
-    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place)
+    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place, unasked=unasked)
 
 
 def is_locked(folder: Path) -> bool:

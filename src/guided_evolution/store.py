@@ -365,6 +365,15 @@ class Store:
         rows = self._rows("SELECT * FROM exchanges ORDER BY individual, turn")
         return [Recorded(row["individual"], row["turn"], _exchange(row), bool(row["cut"])) for row in rows]
 
+    def unasked(self) -> frozenset[int]:
+        """The children that came about without a question: by random edits."""
+        rows = self._rows(
+            "SELECT id, steps FROM individuals WHERE parents != '[]'"
+            " AND id NOT IN (SELECT individual FROM exchanges WHERE turn >= 0)"
+        )
+        # a lesson that wasn't there leaves no question with the child either
+        return frozenset(row["id"] for row in rows if all(step.operator != "eot" for step in _steps(row["steps"])))
+
     def exchanges(self, number: int) -> tuple[Exchange, ...]:
         """An individual's own exchanges in order."""
         return self._exchanges("individual = ? AND turn >= 0", number)

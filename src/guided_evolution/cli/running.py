@@ -25,7 +25,8 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
             "multiple": True,
             "help": "The model; several, each with =WEIGHT, are an ensemble: "
             "local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
-            "http://host:port/v1#MODEL, scripted:FILE.py or replay:RUN.  [default: local]",
+            "http://host:port/v1#MODEL, scripted:FILE.py, replay:RUN, "
+            "or random: no model, but random edits.  [default: local]",
         },
     ),
     (
@@ -226,6 +227,7 @@ def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None
 
     from guided_evolution import errands, screens, session, view
     from guided_evolution.executors.opening import jail_in_force
+    from guided_evolution.llm.no_model import RANDOM
     from guided_evolution.progress import describe, format_scores
 
     settings = session.resolved(settings)
@@ -241,7 +243,8 @@ def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None
             asked = child.origin.exchanges
             became = f"rejected: {rejected.reason}" if rejected else "a changed child that passes the check"
             seconds = sum(exchange.seconds for exchange in asked)
-            line = f"{asked[0].model} tries {describe(child)}: {len(asked)} question(s), {seconds:.1f} s, {became}"
+            name = asked[0].model if asked else RANDOM
+            line = f"{name} tries {describe(child)}: {len(asked)} question(s), {seconds:.1f} s, {became}"
         else:
             scores = f": {format_scores(problem, value.scores)}" if value.scores else ""
             line = f"{key} passes in {value.seconds:.1f} s, {value.peak_mb:.0f} MB{scores}"

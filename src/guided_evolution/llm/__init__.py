@@ -89,3 +89,12 @@ class Priced(Protocol):
     def price(self, tokens_in: int, tokens_out: int) -> float | None:
         """What a call costs in US dollars; None when it is not known, 0 for a model of one's own."""
         ...
+
+
+@runtime_checkable
+class Unasked(Protocol):
+    """A model that makes some individuals, or all, without being asked: random edits stand for its replies."""
+
+    def unasked(self, individual: int) -> bool:
+        """Whether the individual of this id is one of them."""
+        ...
