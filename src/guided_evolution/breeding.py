@@ -34,7 +34,7 @@ from guided_evolution.randomness import stream
 from guided_evolution.reply import lesson
 from guided_evolution.scoring import Scorer
 from guided_evolution.settings import Settings
-from guided_evolution.store import Store
+from guided_evolution.store import Asked, Store
 
 PAPER_TEMPERATURE = (0.05, 0.4)
 SMALL_TEMPERATURE = (0.5, 0.9)
@@ -188,7 +188,10 @@ class Breeder:
     async def _ask(self, llm: LLM, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
         """Asks, or reads the recorded answer; a reply is committed before anybody looks at it."""
         recorded = self._store.asked(number, turn)
-        if recorded is not None and recorded.exchange.prompt == request.prompt:
+        question = request.key(llm.name)
+        if recorded is None or recorded.exchange.prompt != request.prompt:
+            recorded = self._taken(number, turn, question)
+        if recorded is not None:
             exchange = recorded.exchange
             return Reply(exchange.reply, exchange.model, cut=recorded.cut), exchange
         request = replace(request, individual=number)
@@ -196,13 +199,23 @@ class Breeder:
 
         def record(reply: Reply) -> None:
             made.append(_exchange(request, reply))
-            self._store.put_exchange(number, turn, made[0], cut=reply.cut)
+            self._store.put_exchange(number, turn, made[0], cut=reply.cut, question=question)
 
         reply = await self.asker.ask(llm, request, number, record)
         told = {name: getattr(reply, name) for name in ("seconds", "tokens_in", "tokens_out", "usd")}
         self._emit(Event("reply", number, data=told))
         exchange = made[0]
         return replace(reply, text=exchange.reply, reasoning=exchange.reasoning), exchange
+
+    def _taken(self, number: int, turn: int, question: str) -> Asked | None:
+        """The answer that another run got to the same question, recorded here too; None where there is none."""
+        found = self._store.lent(question)
+        if found is not None:
+            self.asker.before_asking()
+            self._store.put_exchange(number, turn, found.exchange, cut=found.cut, question=question)
+            told = {"seconds": 0.0, "tokens_in": 0, "tokens_out": 0, "usd": 0.0}
+            self._emit(Event("reply", number, data={**told, "taken_from": found.exchange.taken_from}))
+        return found
 
     async def _distil(self, change: Change) -> str:
         key = (change.teacher.id, change.after.name)

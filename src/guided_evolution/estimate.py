@@ -99,8 +99,11 @@ def compare(
 
     Returns:
         `child` (whose questions it is judged by), `estimated` (see `Estimate`) and `took`, with the same keys except
-        those of the lanes; None when no child was accepted.
+        those of the lanes; None when no child was accepted, or replies were taken from other runs: what they cost there
+        says nothing about this one.
     """
+    if any(call.taken_from for call in calls):
+        return None
     ordered = sorted(individuals, key=lambda each: each.id)
     seed = next((each.outcome for each in ordered if each.id == 0), None)
     children = [each for each in ordered if each.origin.parents]

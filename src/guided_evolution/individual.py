@@ -77,6 +77,8 @@ class Exchange:
         usd: Price in US dollars; None when it is not known, 0 for a local model.
         verdict: Empty when the reply was used, else why it was not.
         tokens_cached: Those of the prompt tokens that the provider found in its cache; None when it named none.
+        taken_from: The run whose record the answer was taken from: tokens, money and time were spent there. Empty when
+            it was asked in its own run.
     """
 
     purpose: str
@@ -93,6 +95,7 @@ class Exchange:
     max_tokens: int | None = None
     verdict: str = ""
     tokens_cached: int | None = None
+    taken_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)

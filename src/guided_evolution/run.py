@@ -209,6 +209,11 @@ class Run:
         return self._store.calls()
 
     @cached_property
+    def paid_calls(self) -> list[Call]:
+        """Those that were asked here: without the answers that were taken from another run."""
+        return [call for call in self.calls if not call.taken_from]
+
+    @cached_property
     def slots(self) -> list[tuple[float, int]]:
         """From which second of the run on how many evaluations could run at once; one entry for each session."""
         kept: list[tuple[float, int]] = [(begun, slots) for begun, slots in self._store.meta("slots", [])]

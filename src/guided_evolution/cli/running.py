@@ -98,7 +98,7 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
     metavar="RUN",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Take the scores of programs that RUN scored already; may be given several times.",
+    help="Take scores of programs that RUN scored already, and replies it got to the same questions; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Try every part once, as `ge check`, estimate the run, and leave it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
@@ -190,13 +190,14 @@ def _report(finished: Run, as_json: bool) -> None:
     again = view.verified_counts(finished)
     programs = "1 program" if again["programs"] == 1 else f"{again['programs']} programs"
     twice = f"; {programs} evaluated twice, {again['disagreed']} disagreed" if again["programs"] else ""
+    taken = f", {spent['taken']:.0f} replies taken from other runs" if spent["taken"] else ""
     money = f", {spent['usd']:.2f} USD" if spent["usd"] else ""
     if spent["unpriced"]:
         money += f", {spent['unpriced']:.0f} calls at an unknown price"
     click.echo(
         f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
         f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
-        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{twice}{busy}{follows}\n"
+        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{taken}{twice}{busy}{follows}\n"
         f"hypervolume {finished.hypervolume():,.6g}. Everything is kept in {finished.folder}\n"
         f"Next: ge diff {finished.folder} ID, ge test {finished.folder}, ge export {finished.folder} ID FOLDER",
         err=True,
