@@ -233,6 +233,19 @@ def test_a_rejected_individual_has_nothing_to_test_or_export(tmp_path: Path) -> 
     assert "rejected" in ge("show", "r", cwd=tmp_path).stdout
 
 
+def test_without_characters_the_same_children_are_asked_for_in_plain_words(tmp_path: Path) -> None:
+    write_tiny_problem(tmp_path / "tiny")
+    steps = {}
+    for option in ("--characters", "--no-characters"):
+        ge("run", "tiny", "--population", 6, "--generations", 0, option, "--run", option, cwd=tmp_path)
+        run = open_run(tmp_path / option)
+        steps[option] = [run.individual(each.id).origin.steps[0] for each in run.individuals[1:]]
+    plain, spoken = steps["--no-characters"], steps["--characters"]
+    assert {step.character for step in plain} == {"plain"}
+    assert len({step.character for step in spoken}) > 1
+    assert [(step.block, step.category) for step in plain] == [(step.block, step.category) for step in spoken]
+
+
 def test_what_was_evaluated_twice_is_told_of_wherever_a_run_is_shown(tmp_path: Path) -> None:
     clock_problem(tmp_path / "clock")
     said = ge("run", "clock", "--generations", 1, "--run", "runs/one", cwd=tmp_path).stderr

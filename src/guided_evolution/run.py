@@ -209,6 +209,11 @@ class Run:
         return self._store.calls()
 
     @cached_property
+    def paid_calls(self) -> list[Call]:
+        """Those that were asked here: without the answers that were taken from another run."""
+        return [call for call in self.calls if not call.taken_from]
+
+    @cached_property
     def slots(self) -> list[tuple[float, int]]:
         """From which second of the run on how many evaluations could run at once; one entry for each session."""
         kept: list[tuple[float, int]] = [(begun, slots) for begun, slots in self._store.meta("slots", [])]
@@ -306,14 +311,14 @@ def recorded_model(path: str | Path, *, in_place: bool = False) -> RecordedLLM:
         RunError: When there is no run, or its record can't be read.
     """
     store = Store.open(path)
-    recorded = store.recorded()
+    recorded, unasked = store.recorded(), store.unasked()
     small = store.meta("small")
     store.close()
     if small is None:  # a record of the first schema doesn't say, but only small models are asked for these
         small = any(each.exchange.purpose in ("distil", "apply") for each in recorded) or any(
             (each.exchange.temperature or 0) > _WARM for each in recorded
         )
-    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place)
+    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place, unasked=unasked)
 
 
 def is_locked(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guided_evolution import view
-from guided_evolution.individual import Individual
+from guided_evolution.individual import Exchange, Individual
 from guided_evolution.progress import (
     describe,
     format_scores,
@@ -33,6 +33,8 @@ def show_run(run: Run, console: Console) -> None:
     )
     if run.replay_of:
         console.print(Text(f"made again from the replies of {run.replay_of}"))
+    if taken := run.spending["taken"]:
+        console.print(f"{taken:.0f} replies were taken from other runs, which paid for them.")
     for change in run.problem_changes:
         console.print(f"The problem was changed after {change['individuals']} individuals; their scores were kept.")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -86,6 +88,10 @@ def _row(run: Run, individual: Individual) -> list[str | Text]:
     return [str(individual.id), str(individual.generation), individual.status.value, *values, parents, Text(made)]
 
 
+def _from(exchange: Exchange) -> str:
+    return f", taken from {exchange.taken_from}" if exchange.taken_from else ""
+
+
 def show_individual(run: Run, number: int, console: Console) -> None:
     """One individual: its scores against its parent's, its steps, every exchange, its program's change."""
     individual = run.individual(number)
@@ -110,7 +116,7 @@ def show_individual(run: Run, number: int, console: Console) -> None:
         if step.teacher is not None:
             console.print(Text(f"teacher: #{step.teacher}"))
             for exchange in run.lessons(step.teacher, step.lesson):
-                _show_exchange(0, exchange.purpose, exchange.prompt, exchange.reply, "", console)
+                _show_exchange(0, exchange.purpose, exchange.prompt, exchange.reply, _from(exchange)[2:], console)
     for turn, exchange in enumerate(individual.origin.exchanges, 1):
         verdict = f" (not used: {exchange.verdict})" if exchange.verdict else " (used)"
         _show_exchange(
@@ -118,7 +124,7 @@ def show_individual(run: Run, number: int, console: Console) -> None:
             f"{exchange.purpose}, {exchange.model}{verdict}",
             exchange.prompt,
             exchange.reply,
-            f"{exchange.seconds:.1f} s, temperature {exchange.temperature}",
+            f"{exchange.seconds:.1f} s, temperature {exchange.temperature}{_from(exchange)}",
             console,
         )
     if individual.origin.parents and individual.status != "rejected":

@@ -89,7 +89,7 @@ def start(
 
     Args:
         llm: A model to use instead of the one the settings name; it is closed at the end.
-        reuse: Other runs of the problem; a program that was scored there isn't scored again.
+        reuse: Other runs of the problem; what was scored or asked there isn't scored or asked again.
         fill: Gets the new record before anything else happens.
 
     Raises:

@@ -100,6 +100,7 @@ def _cost(run: Run, progress: Mapping[str, Any], headline: Mapping[str, Any] | N
         "model calls": f"{spent['calls']:,.0f}",
         "model tokens": _tokens(spent["tokens_in"] + spent["tokens_out"]),
         "money": money(spent["usd"], spent["unpriced"]),
+        **({"replies taken from other runs": f"{spent['taken']:,.0f}"} if spent["taken"] else {}),
         "wall-clock time": format_seconds(run.seconds),
     }
     found = headline["found"] if headline and headline["beats_seed"] else None

@@ -123,8 +123,11 @@ def _twice(reading: Reading, one: Individual) -> str:
 
 def _cost(exchanges: Sequence[Exchange]) -> dict[str, float]:
     """Sums over an individual's own questions, named as `Store.spending` names them."""
+    taken = sum(bool(each.taken_from) for each in exchanges)
+    exchanges = [each for each in exchanges if not each.taken_from]
     return {
         "calls": len(exchanges),
+        "taken": taken,
         "tokens": sum((each.tokens_in or 0) + (each.tokens_out or 0) for each in exchanges),
         "usd": sum(each.usd or 0.0 for each in exchanges),
         "unpriced": sum(each.usd is None for each in exchanges),

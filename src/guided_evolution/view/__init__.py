@@ -202,7 +202,7 @@ def prompt_sharing(run: Run) -> dict[str, float | None]:
     """
     earlier: dict[str, list[str]] = {}
     begun = length = 0
-    for exchange in (each.exchange for each in run.recorded):
+    for exchange in (each.exchange for each in run.recorded if not each.exchange.taken_from):
         known = earlier.setdefault(exchange.model, [])
         place = bisect_left(known, exchange.prompt)
         neighbours = known[max(0, place - 1) : place + 1]  # the longest common prefix is with a neighbour in the order
