@@ -89,3 +89,16 @@ class Priced(Protocol):
     def price(self, tokens_in: int, tokens_out: int) -> float | None:
         """What a call costs in US dollars; None when it is not known, 0 for a model of one's own."""
         ...
+
+
+@runtime_checkable
+class Opening(Protocol):
+    """A model that takes a while before it can answer its first request, and can use the time of the seed's scoring."""
+
+    async def open(self) -> None:
+        """Gets ready; a request that comes meanwhile waits for it, and one without it does the same by itself.
+
+        Raises:
+            ModelError: As `LLM.ask`.
+        """
+        ...
