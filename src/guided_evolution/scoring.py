@@ -83,7 +83,7 @@ class Scorer:
         )
 
     async def check(self, number: int, genome: Genome) -> Outcome:
-        """Runs the problem's cheap check on a program, once for each distinct one; without one, every program passes."""
+        """Runs the problem's cheap check on a program, once for each distinct one; without it all pass."""
         digest = genome.digest
         if digest in self._scores or not self._has_check:
             return Outcome(Status.OK)
