@@ -62,7 +62,13 @@ class Plan:
 
 
 class Breeder:
-    """Turns plans into individuals, asking one model."""
+    """Turns plans into individuals, asking one model.
+
+    Attributes:
+        choice: Which model makes which child.
+        asker: The lane in which models are asked.
+        on_check: Told when a child's check begins and when it ends; in between it asks nothing.
+    """
 
     def __init__(
         self,
@@ -81,6 +87,7 @@ class Breeder:
         self._emit = emit
         self._book = Book(problem.prompts)
         self._seed = problem.genome()
+        self.on_check: Callable[[int, bool], None] = lambda number, begins: None
         self.asker = Asker(settings.llm_parallel, Budget.of(settings), store.spending, emit)
         self._lessons: dict[tuple[int, str], asyncio.Task[str]] = {}
 
@@ -144,7 +151,11 @@ class Breeder:
             self._emit(Event("refused", plan.number, reason))
 
         async def check(genome: Genome) -> Outcome:
-            return await self._scorer.check(plan.number, genome)
+            self.on_check(plan.number, True)
+            try:
+                return await self._scorer.check(plan.number, genome)
+            finally:
+                self.on_check(plan.number, False)
 
         context = Context(
             problem=self._problem,

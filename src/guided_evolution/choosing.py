@@ -103,7 +103,16 @@ class ModelChoice:
             }
             for name, arm, share in zip(self._names, arms, found, strict=True)
         ]
-        return {"cost": currency, "models": rows}
+        # without generations some are still on their way
+        late = [number for number in self._due(generation) if number not in individuals]
+        return {"cost": currency, "models": rows, "late": late}
+
+    def _due(self, generation: int) -> list[int]:
+        """The children of the generation before, and those of earlier ones that weren't here when it began."""
+        before = self._store.meta(f"models {generation - 1}") or {}
+        first, size = self._settings.first_population, self._settings.population
+        begin = 1 if generation == 1 else 1 + first + (generation - 2) * size
+        return [*before.get("late", []), *range(begin, 1 + first + (generation - 1) * size)] if generation else []
 
     def _experience(
         self, generation: int, individuals: Mapping[int, Individual], front: Collection[int]
@@ -117,14 +126,18 @@ class ModelChoice:
         for name in known.keys() & rows.keys():
             row = rows[name]
             known[name] = Experience(row["tried"], row["earned"], row["seconds"], row["usd"])
-        names, past = list(rows), [row["share"] for row in before["models"]]
-        for child in sorted(individuals.values(), key=lambda each: each.id):
-            if child.generation == generation - 1 and child.origin.exchanges:
-                draw = stream(self._settings.seed, _CHILD, child.id).choice(len(names), p=past)
-                name = names[int(draw)]
+        for child in (individuals[number] for number in self._due(generation) if number in individuals):
+            if child.origin.exchanges:
+                name = self._asked(child)
                 if name in known:
                     known[name] = self._with(known[name], child, individuals, front)
         return known
+
+    def _asked(self, child: Individual) -> str:
+        """Which model made a child: its stream draws again, with the shares of its generation."""
+        rows = self._store.meta(f"models {child.generation}")["models"]
+        draw = stream(self._settings.seed, _CHILD, child.id).choice(len(rows), p=[row["share"] for row in rows])
+        return str(rows[int(draw)]["model"])
 
     def _with(
         self, known: Experience, child: Individual, individuals: Mapping[int, Individual], front: Collection[int]

@@ -54,6 +54,23 @@ def front(problem: Problem, individuals: Sequence[Individual]) -> list[Individua
     return [first[point] for point in sorted(first)]
 
 
+def champion(problem: Problem, individuals: Sequence[Individual], seed: Individual) -> Individual:
+    """The best in the first objective among those that are no worse than the seed in any other one.
+
+    Equal ones are told apart by the other objectives, then by the id; where nobody else qualifies, it is the seed. A
+    seed that breaks a constraint sets no bar: the least violating is the best then.
+    """
+    everyone = [seed, *(each for each in individuals if each.ok and each.id != seed.id)]
+    if _violation(problem, seed) == 0:
+        bar = problem.point(seed.scores)[1:]
+        everyone = [each for each in everyone if _within(problem.point(each.scores)[1:], bar)]
+    return min(everyone, key=lambda each: (_violation(problem, each), problem.point(each.scores), each.id))
+
+
+def _within(point: Sequence[float], bar: Sequence[float]) -> bool:
+    return all(mine <= theirs for mine, theirs in zip(point, bar, strict=True))
+
+
 def reference_point(problem: Problem, individuals: Sequence[Individual]) -> tuple[float, ...]:
     """The hypervolume's reference, to be minimised: the objectives' own, else the worst value that was seen.
 

@@ -22,12 +22,13 @@ from guided_evolution.budget import require_price
 from guided_evolution.errors import GuidedEvolutionError, ModelError, RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
-from guided_evolution.evolution import INTERRUPTED, Evolution
+from guided_evolution.evolution import Evolution
 from guided_evolution.executors import Executor
 from guided_evolution.executors.opening import check_executor, jail_in_force, open_executor
 from guided_evolution.llm import LLM, Opening
 from guided_evolution.llm.spec import open_llms
 from guided_evolution.locations import data_folder
+from guided_evolution.nursery import INTERRUPTED
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
 from guided_evolution.reuse import borrow, lender

@@ -38,6 +38,14 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--p-mate", {"type": float, "help": "Probability that a pair of parents is mated.  [default: 0.35]"}),
     ("--p-mutate", {"type": float, "help": "Probability that a mated child is mutated too.  [default: 0.8]"}),
     ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
+    (
+        "--search",
+        {"help": "evolution, or a baseline: best-of-n (of the seed), sequential (of the best).  [default: evolution]"},
+    ),
+    (
+        "--schedule",
+        {"help": "generational can be repeated exactly, steady keeps both lanes full.  [default: generational]"},
+    ),
     ("--seed", {"type": int, "help": "Seed of every random draw.  [default: 0]"}),
     ("--executor", {"help": "Where evaluations run: local, ray or slurm.  [default: local]"}),
     ("--sbatch", {"help": "Options for sbatch, e.g. '--partition=gpu --account=lab'."}),
@@ -169,7 +177,7 @@ def _resumable(folder: Path, work: Callable[[], Run]) -> Run:
 def _report(finished: Run, as_json: bool) -> None:
     """The end of a run: the front on stdout, everything else on stderr; exit code 130 when interrupted."""
     from guided_evolution import screens, view
-    from guided_evolution.evolution import INTERRUPTED
+    from guided_evolution.nursery import INTERRUPTED
     from guided_evolution.progress import format_seconds, front_table
 
     if as_json:
