@@ -88,3 +88,24 @@ def test_fault_11_a_killed_writer_leaves_whole_rows_only(store: Store, tiny: Pro
     other.execute("INSERT INTO meta VALUES ('half', '1')")
     other.close()  # as a process that dies in the middle of a transaction
     assert Store.open(store.path.parent).meta("half") is None
+
+
+def test_the_disk_is_waited_for_where_money_or_an_evaluation_would_be_lost(store: Store, tiny: Problem) -> None:
+    levels = {"NORMAL": 1, "FULL": 2}
+
+    def level() -> int:
+        return int(store._db.execute("PRAGMA synchronous").fetchone()[0])
+
+    store.put_exchange(1, 0, EXCHANGE)
+    assert level() == levels["FULL"]
+    store.put_individual(Individual(1, 1, tiny.genome()))
+    assert level() == levels["NORMAL"]
+    store.put_outcome(1, OUTCOME)
+    assert level() == levels["FULL"]
+    for write in (
+        lambda: store.put_meta(seconds=1.0),
+        lambda: store.put_check("digest", OUTCOME),
+        lambda: store.put_verdict(1, 0, "too short"),
+    ):
+        write()
+        assert level() == levels["NORMAL"]

@@ -109,3 +109,16 @@ class Unasked(Protocol):
     def unasked(self, individual: int) -> bool:
         """Whether the individual of this id is one of them."""
         ...
+
+
+@runtime_checkable
+class Opening(Protocol):
+    """A model that takes a while before it can answer its first request, and can use the time of the seed's scoring."""
+
+    async def open(self) -> None:
+        """Gets ready; a request that comes meanwhile waits for it, and one without it does the same by itself.
+
+        Raises:
+            ModelError: As `LLM.ask`.
+        """
+        ...
