@@ -37,7 +37,14 @@ ALTER TABLE exchanges ADD COLUMN tokens_cached INTEGER;
 ALTER TABLE outcomes ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';
 """
 
-STEPS = (_TABLES, _CACHE_AND_REUSE)
+# the learning curve of each program that was evaluated here: what it reported at which step, after how many seconds
+_LEARNING_CURVES = """
+CREATE TABLE partials (
+  digest TEXT NOT NULL, step INTEGER NOT NULL, seconds REAL NOT NULL, scores TEXT NOT NULL,
+  PRIMARY KEY (digest, step)) WITHOUT ROWID;
+"""
+
+STEPS = (_TABLES, _CACHE_AND_REUSE, _LEARNING_CURVES)
 SCHEMA = len(STEPS)
 
 
