@@ -55,8 +55,8 @@ def test_what_nobody_dominates_goes_on(problem: Problem, others: list[Point], mi
 @given(some, few)
 def test_the_best_in_an_objective_goes_on(others: list[Point], mine: Point) -> None:
     most, least = max(each[0] for each in others), min(each[1] for each in others)
-    assert hopeless(BOTH, flat(others), 1, scores((most + 1, mine[1]))) == ""
-    assert hopeless(BOTH, flat(others), 1, scores((mine[0], least - 1))) == ""
+    assert hopeless(BOTH, flat(others), 2, scores((most + 1, mine[1]))) == ""
+    assert hopeless(BOTH, flat(others), 2, scores((mine[0], least - 1))) == ""
 
 
 @given(problems, some, few, st.randoms())
@@ -65,7 +65,7 @@ def test_the_order_of_the_curves_decides_nothing(
 ) -> None:
     shuffled = list(others)
     order.shuffle(shuffled)
-    assert hopeless(problem, flat(others), 1, scores(mine)) == hopeless(problem, flat(shuffled), 1, scores(mine))
+    assert hopeless(problem, flat(others), 2, scores(mine)) == hopeless(problem, flat(shuffled), 2, scores(mine))
 
 
 @given(problems, some)
@@ -94,34 +94,34 @@ def test_what_is_better_everywhere_is_not_stopped_where_the_other_goes_on(
 
 def test_at_least_half_have_to_be_better() -> None:
     better, worse = (5, 5), (1, 5)
-    assert hopeless(BOTH, flat([better] * 3 + [worse] * 4), 1, scores((3, 5))) == ""
-    reason = hopeless(BOTH, flat([better] * 3 + [worse] * 3), 1, scores((3, 5)))
-    assert reason == "stopped after step 1 of 5: accuracy 3, size 5, where 3 of 6 were better"
+    assert hopeless(BOTH, flat([better] * 3 + [worse] * 4), 2, scores((3, 5))) == ""
+    reason = hopeless(BOTH, flat([better] * 3 + [worse] * 3), 2, scores((3, 5)))
+    assert reason == "stopped after step 2 of 5: accuracy 3, size 5, where 3 of 6 were better"
 
 
 def test_few_curves_say_too_little() -> None:
-    assert hopeless(BOTH, flat([(5, 5)] * (MINIMUM - 1)), 1, scores((1, 9))) == ""
-    assert hopeless(BOTH, flat([(5, 5)] * MINIMUM), 1, scores((1, 9)))
+    assert hopeless(BOTH, flat([(5, 5)] * (MINIMUM - 1)), 2, scores((1, 9))) == ""
+    assert hopeless(BOTH, flat([(5, 5)] * MINIMUM), 2, scores((1, 9)))
 
 
 def test_a_candidate_is_compared_at_its_own_step() -> None:
-    """Everybody learns: what is ahead of the others' first step is behind their second."""
-    peers = [curve((2, 5), (6, 5), (8, 5))] * 6
-    assert hopeless(BOTH, peers, 1, scores((3, 5))) == ""
-    assert hopeless(BOTH, peers, 2, scores((3, 5)))
+    """Everybody learns: what is ahead of the others' second step is behind their fourth."""
+    peers = [curve((1, 5), (2, 5), (4, 5), (6, 5), (8, 5))] * 6
+    assert hopeless(BOTH, peers, 2, scores((3, 5))) == ""
+    assert hopeless(BOTH, peers, 4, scores((3, 5)))
 
 
 def test_those_that_were_stopped_count_as_far_as_they_came() -> None:
-    stopped = [curve((9, 5), whole=False)] * 5
+    stopped = [curve((9, 5), (9, 5), whole=False)] * 5
     peers = [*stopped, *flat([(2, 5)] * 3)]
-    assert "5 of 8 were better" in hopeless(BOTH, peers, 1, scores((3, 5)))
-    assert hopeless(BOTH, peers, 2, scores((3, 5))) == ""
+    assert "5 of 8 were better" in hopeless(BOTH, peers, 2, scores((3, 5)))
+    assert hopeless(BOTH, peers, 4, scores((3, 5))) == ""
 
 
 def test_decisions_fall_at_twice_the_effort_each_and_never_at_the_end() -> None:
     peers = flat([(5, 5)] * 6, steps=8)
-    assert [step for step in range(1, 12) if hopeless(BOTH, peers, step, scores((1, 9)))] == [1, 2, 4]
-    assert [step for step in range(1, 70) if is_rung(step)] == [1, 2, 4, 8, 16, 32, 64]
+    assert [step for step in range(1, 12) if hopeless(BOTH, peers, step, scores((1, 9)))] == [2, 4]
+    assert [step for step in range(1, 70) if is_rung(step)] == [2, 4, 8, 16, 32, 64]
     assert usual_length([*peers, *flat([(1, 1)] * 7, steps=2)]) == 2
     assert usual_length([*peers, curve((1, 1), whole=False), Curve(())]) == 8
     assert usual_length([]) == 0
@@ -130,22 +130,22 @@ def test_decisions_fall_at_twice_the_effort_each_and_never_at_the_end() -> None:
 def test_a_number_that_is_missing_might_be_the_best() -> None:
     peers = flat([(5, 5)] * 6)
     assert lacking(BOTH, {"accuracy": 1.0, "loss": 2.0}) == ["size"]
-    assert hopeless(BOTH, peers, 1, {"accuracy": 1.0}) == ""
-    silent = Curve((PartialResult(1, 1.0, {"accuracy": 9.0}), PartialResult(2, 1.0, scores((9, 9)))))
-    assert hopeless(BOTH, [silent] * 6, 1, scores((1, 9))) == ""
+    assert hopeless(BOTH, peers, 2, {"accuracy": 1.0}) == ""
+    silent = Curve((PartialResult(2, 1.0, {"accuracy": 9.0}), PartialResult(4, 1.0, scores((9, 9)))))
+    assert hopeless(BOTH, [silent] * 6, 2, scores((1, 9))) == ""
 
 
 def test_feasible_comes_before_infeasible() -> None:
     small, large = (1, 5), (9, 9)
-    assert hopeless(BOTH, flat([small] * 6), 1, scores(large)) == ""
-    assert hopeless(CAPPED, flat([small] * 6), 1, scores(large))
-    assert hopeless(CAPPED, flat([large] * 6), 1, scores(small)) == ""
+    assert hopeless(BOTH, flat([small] * 6), 2, scores(large)) == ""
+    assert hopeless(CAPPED, flat([small] * 6), 2, scores(large))
+    assert hopeless(CAPPED, flat([large] * 6), 2, scores(small)) == ""
 
 
 def test_what_stands_in_the_way_is_said() -> None:
-    assert obstacle(BOTH, curve((1, 1), (2, 2))) == ""
-    assert "yields no partial results" in obstacle(BOTH, curve((1, 1)))
-    bare = Curve(tuple(PartialResult(step, 1.0, {"loss": 1.0}) for step in (1, 2)))
+    assert obstacle(BOTH, curve((1, 1), (2, 2), (3, 3))) == ""
+    assert "yields no more than 2 partial results" in obstacle(BOTH, curve((1, 1), (2, 2)))
+    bare = Curve(tuple(PartialResult(step, 1.0, {"loss": 1.0}) for step in (1, 2, 3)))
     assert obstacle(BOTH, bare).endswith("the partial results hold no accuracy, no size")
 
 

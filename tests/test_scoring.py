@@ -137,10 +137,12 @@ def test_neither_the_workers_nor_their_speed_change_what_is_stopped(
     assert story(stopped) == story(early)
     whole = [each.outcome.seconds for each in stopped.individuals if each.ok and each.outcome]
     cut = [stopped.by_id[number].outcome for number in pruned(stopped) if stopped.by_id[number].twin is None]
-    assert all(each and each.seconds < min(whole) - 0.4 for each in cut), "four pauses less than a whole one"
+    soon = [each.seconds for each in cut if each and each.metrics["effort"] == 2]
+    assert soon
+    assert max(soon) < min(whole), "two of four pauses less"
     saved = view.pruned(stopped)
     assert saved["programs"] == len(cut)
-    assert 0.3 * len(cut) < saved["seconds"] < 1.3 * len(cut), "of 1.2 seconds that each would have paused"
+    assert 0 < saved["seconds"] < 2 * len(cut)
 
 
 @pytest.mark.parametrize("after", [11, 14])
@@ -240,4 +242,4 @@ def test_a_run_says_why_nothing_can_be_stopped(tiny: Problem, tmp_path: Path) ->
     recorder = Recorder()
     evolve(tiny, tmp_path / "run", replace(PRUNE, population=2, generations=1), [recorder])
     told = [event.text for event in recorder.events if event.kind == "note" and "stopped early" in event.text]
-    assert told == ["nothing can be stopped early: evaluate yields no partial results"]
+    assert told == ["nothing can be stopped early: evaluate yields no more than 2 partial results"]

@@ -21,7 +21,8 @@ from guided_evolution.curves import Curve
 from guided_evolution.individual import Individual
 from guided_evolution.run import Run, open_run
 
-SHARES = (0.25, 0.5, 0.75)
+# the share that has to dominate, and the first step that decides; the rule itself comes first
+VARIANTS = ((0.5, 2), (0.5, 1), (0.25, 2), (0.75, 2))
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,11 @@ def _with_descendants(run: Run, stopped: set[int]) -> set[int]:
 def main(folders: list[str]) -> None:
     runs = [open_run(folder) for folder in folders]
     document = {}
-    for share in SHARES:
-        with mock.patch.object(pruning, "SHARE", share):
-            document[str(share)] = {str(run.settings["seed"]): figures(run, play(run)) for run in runs}
+    for share, first in VARIANTS:
+        with mock.patch.object(pruning, "SHARE", share), mock.patch.object(pruning, "FIRST", first):
+            document[f"share {share}, from step {first}"] = {
+                str(run.settings["seed"]): figures(run, play(run)) for run in runs
+            }
     print(json.dumps(document, indent=2))
 
 

@@ -2,7 +2,7 @@
 
 After Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar, "A System for Massively Parallel
 Hyperparameter Tuning" (ASHA), MLSys 2020: at rungs of geometrically growing effort, a candidate goes on only when it
-isn't among the worse half of those that came so far. Two things differ, because here a front is looked for and a run
+isn't among the worse half of those that came so far (here from the second partial result on). Two things differ, because here a front is looked for and a run
 can be repeated:
 
 * Worse is what is *dominated*. A candidate stops when at least half of the earlier evaluations dominate it at the same
@@ -29,11 +29,13 @@ from guided_evolution.problem import Problem
 MINIMUM = 5
 # A candidate stops when at least this share of the curves dominates it.
 SHARE = 0.5
+# After the first step nobody has learned much, the best included: nothing is stopped before this one.
+FIRST = 2
 
 
 def is_rung(step: int) -> bool:
-    """Whether something may be decided at a step: at 1, 2, 4, 8 and so on, each at twice the effort of the last."""
-    return step & (step - 1) == 0
+    """Whether something may be decided at a step: at 2, 4, 8 and so on, each at twice the effort of the last."""
+    return step >= FIRST and step & (step - 1) == 0
 
 
 def usual_length(curves: Sequence[Curve]) -> int:
@@ -94,8 +96,8 @@ def lacking(problem: Problem, scores: Mapping[str, float]) -> list[str]:
 
 def obstacle(problem: Problem, curve: Curve) -> str:
     """Why nothing can ever be stopped early, judged by one whole evaluation; empty when something can."""
-    if curve.last < 2:
-        return "nothing can be stopped early: evaluate yields no partial results"
+    if curve.last <= FIRST:
+        return f"nothing can be stopped early: evaluate yields no more than {FIRST} partial results"
     names = lacking(problem, curve.results[0].scores)
     return f"nothing can be stopped early: the partial results hold no {', no '.join(names)}" if names else ""
 
