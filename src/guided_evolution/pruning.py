@@ -2,8 +2,8 @@
 
 After Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar, "A System for Massively Parallel
 Hyperparameter Tuning" (ASHA), MLSys 2020: at rungs of geometrically growing effort, a candidate goes on only when it
-isn't among the worse half of those that came so far (here from the second partial result on). Two things differ, because here a front is looked for and a run
-can be repeated:
+isn't among the worse half of those that came so far. The first step is no rung: the best may still be at chance there.
+Two things differ, because here a front is looked for and a run can be repeated:
 
 * Worse is what is *dominated*. A candidate stops when at least half of the earlier evaluations dominate it at the same
   step: each of them is better in one objective there and worse in none. So whatever nobody dominates goes on, a small
