@@ -44,7 +44,14 @@ ALTER TABLE exchanges ADD COLUMN question TEXT NOT NULL DEFAULT '';
 CREATE INDEX exchanges_question ON exchanges (question) WHERE question != '';
 """
 
-STEPS = (_TABLES, _CACHE_AND_REUSE, _SHARED_REPLIES)
+# the learning curve of each program that was evaluated here: what it reported at which step, after how many seconds
+_LEARNING_CURVES = """
+CREATE TABLE partials (
+  digest TEXT NOT NULL, step INTEGER NOT NULL, seconds REAL NOT NULL, scores TEXT NOT NULL,
+  PRIMARY KEY (digest, step)) WITHOUT ROWID;
+"""
+
+STEPS = (_TABLES, _CACHE_AND_REUSE, _SHARED_REPLIES, _LEARNING_CURVES)
 SCHEMA = len(STEPS)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guided_evolution import population
+from guided_evolution.curves import PartialResult
 from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.llm.recorded import Recorded, RecordedLLM
@@ -227,6 +228,10 @@ class Run:
     def finished_stage(self, stage: str) -> Mapping[int, float]:
         """When another stage of each individual was recorded, in seconds since the epoch."""
         return self._store.finished(stage)
+
+    def curve(self, digest: str) -> tuple[PartialResult, ...]:
+        """What the evaluation of a program reported on its way; empty where it gave its scores at once."""
+        return self._store.curve(digest)
 
     @cached_property
     def front(self) -> list[Individual]:

@@ -11,12 +11,13 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from guided_evolution.curves import Curve, PartialResult
 from guided_evolution.database import connect, open_file
 from guided_evolution.errors import RunError
 from guided_evolution.genome import Genome, Part
@@ -345,6 +346,40 @@ class Store:
             return self._borrowed(lambda other: other.check(digest))
         return Outcome(Status(row["status"]), row["reason"], log_tail=row["log_tail"], seconds=row["seconds"])
 
+    # -- learning curves ----------------------------------------------------------------------------------------
+
+    def put_curve(self, digest: str, results: Iterable[PartialResult]) -> None:
+        """Writes what the evaluation of a program reported on its way, in place of what was there."""
+        rows = [(digest, each.step, each.seconds, json.dumps(dict(each.scores))) for each in results]
+        with self._writing() as db:
+            db.execute("DELETE FROM partials WHERE digest = ?", (digest,))
+            db.executemany("INSERT INTO partials VALUES (?, ?, ?, ?)", rows)
+
+    def curve(self, digest: str) -> tuple[PartialResult, ...]:
+        """What the evaluation of a program reported on its way, here or where its outcome may be borrowed."""
+        found = [_partial(row) for row in self._rows("SELECT * FROM partials WHERE digest = ? ORDER BY step", digest)]
+        return tuple(found) or next(filter(None, (other.curve(digest) for other, _ in self._lenders)), ())
+
+    def curves(self, before: int | None = None) -> dict[str, Curve]:
+        """The curves of the programs that were scored or stopped early, by digest.
+
+        Args:
+            before: Only programs of generations before this one; None takes all.
+        """
+        rows = self._rows(
+            "SELECT partials.*, status FROM partials JOIN (SELECT DISTINCT digest, status FROM individuals"
+            " JOIN outcomes ON outcomes.individual = individuals.id AND stage = 'evaluate'"
+            " WHERE status IN (?, ?) AND generation < ?) USING (digest) ORDER BY digest, step",
+            Status.OK,
+            Status.PRUNED,
+            1 << 62 if before is None else before,
+        )
+        found: dict[str, Curve] = {}
+        for row in rows:
+            earlier = found[row["digest"]].results if row["digest"] in found else ()
+            found[row["digest"]] = Curve((*earlier, _partial(row)), whole=row["status"] == Status.OK)
+        return found
+
     # -- exchanges ----------------------------------------------------------------------------------------------
 
     def put_exchange(
@@ -475,6 +510,10 @@ def _outcome(row: sqlite3.Row) -> Outcome:
         peak_mb=row["peak_mb"],
         taken_from=row["taken_from"],
     )
+
+
+def _partial(row: sqlite3.Row) -> PartialResult:
+    return PartialResult(row["step"], row["seconds"], json.loads(row["scores"]))
 
 
 @lru_cache(maxsize=1024)

@@ -62,6 +62,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--verify/--no-verify",
         {"help": "Evaluate once more, in a fresh process, what enters the front.  [default: verify]"},
     ),
+    (
+        "--prune/--no-prune",
+        {"help": "Stop an evaluation early when its partial results are hopeless.  [default: no-prune]"},
+    ),
     ("--workers", {"type": int, "help": "Evaluations at the same time.  [default: one per two cores]"}),
     ("--llm-parallel", {"type": int, "help": "Model calls at the same time.  [default: 1]"}),
     ("--max-evaluations", {"type": int, "help": "Stop after this many evaluations."}),
@@ -199,13 +203,15 @@ def _report(finished: Run, as_json: bool) -> None:
     programs = "1 program" if again["programs"] == 1 else f"{again['programs']} programs"
     twice = f"; {programs} evaluated twice, {again['disagreed']} disagreed" if again["programs"] else ""
     taken = f", {spent['taken']:.0f} replies taken from other runs" if spent["taken"] else ""
+    early = screens.pruned_text(view.pruned(finished))
     money = f", {spent['usd']:.2f} USD" if spent["usd"] else ""
     if spent["unpriced"]:
         money += f", {spent['unpriced']:.0f} calls at an unknown price"
     click.echo(
         f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
         f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
-        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{taken}{twice}{busy}{follows}\n"
+        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{taken}{twice}{early}{busy}{follows}
+"
         f"hypervolume {finished.hypervolume():,.6g}. Everything is kept in {finished.folder}\n"
         f"Next: ge diff {finished.folder} ID, ge test {finished.folder}, ge export {finished.folder} ID FOLDER",
         err=True,

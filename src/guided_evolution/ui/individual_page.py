@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from guided_evolution import view
 from guided_evolution.errors import RunError
-from guided_evolution.individual import Exchange, Individual
+from guided_evolution.individual import Exchange, Individual, Status
 from guided_evolution.progress import format_twice
 from guided_evolution.ui.archive import archive_stem, zipped
 from guided_evolution.ui.code import CONTEXT, coloured
@@ -51,6 +51,7 @@ class IndividualPages:
                 scores=_scores(reading, one),
                 test=reading.tests.get(one.id),
                 twice=_twice(reading, one),
+                curve=reading.run.curve(one.genome.digest) if one.status is not Status.REJECTED else (),
                 way=view.trunk(reading.run, one.id),
                 children=children[:MANY],
                 children_more=max(0, len(children) - MANY),
