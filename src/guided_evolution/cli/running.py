@@ -210,8 +210,7 @@ def _report(finished: Run, as_json: bool) -> None:
     click.echo(
         f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
         f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
-        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{taken}{twice}{early}{busy}{follows}
-"
+        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{taken}{twice}{early}{busy}{follows}\n"
         f"hypervolume {finished.hypervolume():,.6g}. Everything is kept in {finished.folder}\n"
         f"Next: ge diff {finished.folder} ID, ge test {finished.folder}, ge export {finished.folder} ID FOLDER",
         err=True,
