@@ -298,9 +298,9 @@ def test_what_was_stopped_early_is_told_of_wherever_a_run_is_shown(tmp_path: Pat
     assert detail["partials"][-1]["scores"] == detail["metrics"]
     text = ge("show", "runs/one", number, cwd=tmp_path).stdout
     assert stopped[0]["reason"] in text
-    assert re.search(
-        rf"^ *step +after +closeness +size *\n *1 +\d\.\d s +{detail['metrics']['closeness']:g} ", text, re.M
-    )
+    row = rf"^ *{steps:g} +\d\.\d s +{detail['metrics']['closeness']:g} "
+    assert re.search(r"^ *step +after +closeness +size", text, re.M)
+    assert re.search(row, text, re.M)
     report = ge("report", "runs/one", "--format", "md", "-o", "-", cwd=tmp_path).stdout
     assert re.search(rf"stopped early \|.*\| {len(programs)}, about \d+ s saved", report)
     line = f"{len(stopped)} failed"
