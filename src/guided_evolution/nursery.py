@@ -15,7 +15,7 @@ from guided_evolution.events import Event
 from guided_evolution.executors import Executor
 from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.llm import LLM
-from guided_evolution.population import front
+from guided_evolution.population import Front
 from guided_evolution.problem import Problem
 from guided_evolution.scoring import LostError, Scorer
 from guided_evolution.settings import Settings
@@ -35,7 +35,6 @@ class Nursery:
 
     Attributes:
         individuals: Those that were taken into the run, by id; rejected and failed ones too.
-        hall_of_fame: The non-dominated ones among them.
         clock: Time of the run over all its sessions.
         stop_reason: Why nothing new is started; empty while all goes on.
         failure: What the model's failure was, where it is the reason.
@@ -65,12 +64,17 @@ class Nursery:
         self._digests: dict[str, int] = {}
         self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.individuals: dict[int, Individual] = {}
-        self.hall_of_fame: list[Individual] = []
+        self._front = Front(problem)
         self.clock = Clock(store.meta("seconds", 0.0))
         self.stop_reason = ""
         self.failure: ModelError | None = None
         self.hungry: set[int] = set()
         self.changed = asyncio.Event()
+
+    @property
+    def hall_of_fame(self) -> list[Individual]:
+        """The non-dominated individuals of the run so far."""
+        return list(self._front.members)
 
     @property
     def evaluated(self) -> int:
@@ -170,7 +174,7 @@ class Nursery:
         while self._settings.verify:
             programs = {child.genome.digest: child for child in sorted(believed.values(), key=lambda each: -each.id)}
             new = [child for child in programs.values() if child.ok and child.genome.digest not in self._digests]
-            entrants = [each for each in front(self._problem, [*self.hall_of_fame, *new]) if each in new]
+            entrants = self._front.entrants(new)
             # a champion that fell lets others in
             waiting = [each for each in entrants if each.id not in settled]
             if not waiting or self.stop_reason == INTERRUPTED:
@@ -221,7 +225,7 @@ class Nursery:
             self.individuals[child.id] = child
             if child.ok and twin is None:
                 fresh.append(child)
-        self.hall_of_fame = front(self._problem, [*self.hall_of_fame, *fresh])
+        self._front.add(fresh)
         return fresh
 
     def _inheriting(self, child: Individual, twin: Individual) -> Individual:
