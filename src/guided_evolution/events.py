@@ -16,7 +16,9 @@ class Event:
             "ask" (a question was sent), "text" (a piece of its reply arrived), "reply" (it is complete), "refused" (it
             can't be used), "check", "evaluate" (a worker started), "partial" (it reported), "individual" (an
             individual is done), "verify" (it is evaluated once more), "verified" (it was), "generation" (a generation
-            is done), "note", "stop", "end" (the session is over, in whatever way: `status`).
+            is done), "interruptible" (the run goes on another thread than the main one, whose signals it doesn't hear:
+            `interrupt`, callable from any thread until the end, does as one Ctrl-C), "note", "stop", "end" (the session
+            is over, in whatever way: `status`).
         individual: The id it is about; None for the run as a whole.
         text: A line or a piece of text.
         data: Further values, by kind.
