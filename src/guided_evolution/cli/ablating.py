@@ -43,7 +43,6 @@ SEEDS = 8
 @run_options
 @click.option("--folder", type=click.Path(path_type=Path), help="Where it is kept.  [default: runs/ablate-NAME-TIME]")
 @click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help="Runs at the same time.")
-@click.option("--generation", type=int, help="Draw the fronts also after this generation.  [default: half of them]")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def ablate(
     target: Path,
@@ -52,7 +51,6 @@ def ablate(
     seeds: int | None,
     folder: Path | None,
     parallel: int,
-    generation: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -74,7 +72,7 @@ def ablate(
             left = len(runner.pending())
             click.echo(f"Stopped with {left} of {len(plan.cells)} runs to do; `ge ablate {root}` goes on.", err=True)
             sys.exit(130)
-    _show(plan, root, generation, as_json)
+    _show(plan, root, as_json)
 
 
 def _planned(
@@ -157,19 +155,36 @@ class _Lines:
         return
 
 
-def _show(plan: Plan, root: Path, generation: int | None, as_json: bool) -> None:
-    from guided_evolution.run import Run
+def _show(plan: Plan, root: Path, as_json: bool) -> None:
+    from dataclasses import asdict
 
-    print_json(
-        {
-            "schema": 1,
-            "runs": [
-                {
-                    "arm": cell.arm.name,
-                    "seed": cell.seed,
-                    "hypervolume": Run(plan.folder(root, cell)).hypervolume(),
-                }
-                for cell in plan.cells
-            ],
-        }
-    )
+    from rich.table import Table
+
+    from guided_evolution import view
+    from guided_evolution.ablation import results
+
+    runs = results.gather(plan, root)
+    found = results.compare(plan, runs)
+    told = {each.arm: results.sentence(each, plan.arms[0].name) for each in found}
+    if as_json:
+        rows = [{**asdict(each), "mean": each.mean, "sentence": told[each.arm]} for each in found]
+        document = {"plan": plan.to_json(), "runs": [asdict(run) for run in runs], "comparisons": rows}
+        print_json({"schema": view.SCHEMA, **document})
+        return
+    head = ("arm", "hypervolume %", "evaluations", "taken", "children", "calls", "tokens", "hours")
+    table = Table(*head, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    short = []
+    for arm in plan.arms:
+        mine = [run for run in runs if run.arm == arm.name]
+        mean = sum(run.volume for run in mine) / len(mine)
+        names = ("evaluations", "taken", "children", "calls", "tokens")
+        sums = [f"{sum(getattr(run, name) for run in mine):,}" for name in names]
+        table.add_row(arm.name, f"{mean:.1f}", *sums, f"{sum(run.seconds for run in mine) / 3600:.2f}")
+        short += [run for run in mine if run.evaluations < plan.evaluations]
+    console(stderr=False).print(table)
+    for text in told.values():
+        click.echo(text)
+    for run in short:
+        used = f"used {run.evaluations} of {plan.evaluations} evaluations ({run.stop_reason})"
+        click.echo(f"{run.arm}, seed {run.seed} {used}.")
+    click.echo(f"Everything is kept in {root}", err=True)
