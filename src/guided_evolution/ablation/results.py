@@ -20,6 +20,7 @@ class Ended:
     Attributes:
         evaluations: Distinct programs that were scored, the seed program included.
         taken: Those whose score was taken from another run.
+        replies_taken: Replies that were taken from another run, and cost nothing.
         volume: Hypervolume of its front, in percent of the largest of any run.
     """
 
@@ -31,6 +32,7 @@ class Ended:
     tokens: int
     seconds: float
     taken: int
+    replies_taken: int
     volume: float
     stop_reason: str
 
@@ -83,6 +85,7 @@ def _ended(arm: str, seed: int, run: Run, volume: float) -> Ended:
         int(spent["tokens_in"] + spent["tokens_out"]),
         run.seconds,
         sum(bool((outcome := run.by_id[number].outcome) and outcome.taken_from) for number in programs),
+        int(spent.get("taken", 0)),
         volume,
         run.stop_reason,
     )

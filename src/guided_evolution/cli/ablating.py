@@ -171,13 +171,13 @@ def _show(plan: Plan, root: Path, as_json: bool) -> None:
         document = {"plan": plan.to_json(), "runs": [asdict(run) for run in runs], "comparisons": rows}
         print_json({"schema": view.SCHEMA, **document})
         return
-    head = ("arm", "hypervolume %", "evaluations", "taken", "children", "calls", "tokens", "hours")
+    head = ("arm", "hypervolume %", "evaluations", "taken", "children", "calls", "replies taken", "tokens", "hours")
     table = Table(*head, box=None, padding=(0, 2, 0, 0), header_style="bold")
     short = []
     for arm in plan.arms:
         mine = [run for run in runs if run.arm == arm.name]
         mean = sum(run.volume for run in mine) / len(mine)
-        names = ("evaluations", "taken", "children", "calls", "tokens")
+        names = ("evaluations", "taken", "children", "calls", "replies_taken", "tokens")
         sums = [f"{sum(getattr(run, name) for run in mine):,}" for name in names]
         table.add_row(arm.name, f"{mean:.1f}", *sums, f"{sum(run.seconds for run in mine) / 3600:.2f}")
         short += [run for run in mine if run.evaluations < plan.evaluations]
