@@ -13,6 +13,7 @@ from guided_evolution.evaluation import sandbox
 from guided_evolution.progress import format_value
 from guided_evolution.run import open_run
 from guided_evolution.testing import write_tiny_problem
+from learning import learning_problem
 from unsteady import clock_problem
 
 GE = Path(sys.executable).parent / "ge"
@@ -233,6 +234,19 @@ def test_a_rejected_individual_has_nothing_to_test_or_export(tmp_path: Path) -> 
     assert "rejected" in ge("show", "r", cwd=tmp_path).stdout
 
 
+def test_without_characters_the_same_children_are_asked_for_in_plain_words(tmp_path: Path) -> None:
+    write_tiny_problem(tmp_path / "tiny")
+    steps = {}
+    for option in ("--characters", "--no-characters"):
+        ge("run", "tiny", "--population", 6, "--generations", 0, option, "--run", option, cwd=tmp_path)
+        run = open_run(tmp_path / option)
+        steps[option] = [run.individual(each.id).origin.steps[0] for each in run.individuals[1:]]
+    plain, spoken = steps["--no-characters"], steps["--characters"]
+    assert {step.character for step in plain} == {"plain"}
+    assert len({step.character for step in spoken}) > 1
+    assert [(step.block, step.category) for step in plain] == [(step.block, step.category) for step in spoken]
+
+
 def test_what_was_evaluated_twice_is_told_of_wherever_a_run_is_shown(tmp_path: Path) -> None:
     clock_problem(tmp_path / "clock")
     said = ge("run", "clock", "--generations", 1, "--run", "runs/one", cwd=tmp_path).stderr
@@ -260,3 +274,37 @@ def test_what_was_evaluated_twice_is_told_of_wherever_a_run_is_shown(tmp_path: P
     ge("run", "clock", "--generations", 0, "--no-verify", "--run", "runs/two", cwd=tmp_path)
     assert "evaluated twice" not in ge("report", "runs/two", "--format", "md", "-o", "-", cwd=tmp_path).stdout
     assert "evaluated twice" not in ge("show", "runs/two", cwd=tmp_path).stdout
+
+
+def test_what_was_stopped_early_is_told_of_wherever_a_run_is_shown(tmp_path: Path) -> None:
+    learning_problem(tmp_path / "learner", pause=0.2)
+    tests = Path(__file__).parent
+    (tmp_path / "model.py").write_text(f"import sys\nsys.path.insert(0, {str(tests)!r})\nfrom learning import reply\n")
+    options = ("--llm", "scripted:model.py", "--population", 8, "--no-verify")
+    said = ge("run", "learner", *options, "--generations", 1, "--prune", "--run", "runs/one", cwd=tmp_path).stderr
+    shown = json.loads(ge("show", "runs/one", "--json", cwd=tmp_path).stdout)
+    stopped = [each for each in shown["individuals"] if each["status"] == "pruned"]
+    programs = {each["digest"] for each in stopped}
+    assert len(programs) == shown["pruned"]["programs"] > 0
+    assert shown["pruned"]["seconds"] > 0
+    assert f"; {len(programs)} stopped early, about " in said
+    assert " of evaluation saved; model lane" in said
+    assert f"  {stopped[0]['reason']}" in said, "the line of the individual itself"
+    assert shown["settings"]["prune"] is True
+    assert not {each["id"] for each in stopped} & set(shown["front"])
+    number, steps = stopped[0]["id"], stopped[0]["metrics"]["effort"]
+    detail = json.loads(ge("show", "runs/one", number, "--json", cwd=tmp_path).stdout)["individual"]
+    assert [each["step"] for each in detail["partials"]] == list(range(1, int(steps) + 1))
+    assert detail["partials"][-1]["scores"] == detail["metrics"]
+    text = ge("show", "runs/one", number, cwd=tmp_path).stdout
+    assert stopped[0]["reason"] in text
+    assert re.search(
+        rf"^ *step +after +closeness +size *\n *1 +\d\.\d s +{detail['metrics']['closeness']:g} ", text, re.M
+    )
+    report = ge("report", "runs/one", "--format", "md", "-o", "-", cwd=tmp_path).stdout
+    assert re.search(rf"stopped early \|.*\| {len(programs)}, about \d+ s saved", report)
+    line = f"{len(stopped)} failed"
+    assert line not in report
+    assert (
+        "stopped early" not in ge("run", "learner", *options, "--generations", 0, "--run", "two", cwd=tmp_path).stderr
+    )

@@ -158,6 +158,28 @@ def test_a_server_killed_in_mid_job_costs_nothing_but_time(
     assert server.pid != lost
 
 
+def test_a_job_that_is_run_again_tells_every_partial_result_once(
+    server: ForkServer, job: Callable[..., Job], tmp_path: Path
+) -> None:
+    source = """
+        import time
+        def score():
+            for x in range(4):
+                yield {"x": x}
+                time.sleep(0.8)
+        """
+    seen: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(
+            launch.run, job(source), tmp_path / "job", lambda found: seen.append(found["x"]), None, server
+        )
+        until(lambda: len(seen) == 2)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert future.result(60).ok
+    assert seen == [0, 1, 2, 3]
+
+
 def test_a_server_killed_between_jobs_is_replaced(server: ForkServer, job: Callable[..., Job], tmp_path: Path) -> None:
     pids = []
     for _ in range(3):

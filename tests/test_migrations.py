@@ -102,7 +102,7 @@ def test_a_record_of_a_later_version_is_refused_with_advice(tmp_path: Path) -> N
     store.close()
     before = (tmp_path / FILE).read_bytes()
     for write in (False, True):
-        with pytest.raises(RunError, match=r"reads up to 2.*pip install --upgrade guided-evolution"):
+        with pytest.raises(RunError, match=rf"reads up to {SCHEMA}.*pip install --upgrade guided-evolution"):
             Store.open(tmp_path, write=write)
     assert (tmp_path / FILE).read_bytes() == before
     assert (tmp_path / FILE).stat().st_size == len(before)

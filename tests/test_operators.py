@@ -115,6 +115,24 @@ def test_blocks_categories_and_characters_are_all_drawn_and_change_the_prompt(ti
     assert len(prompts) > 60  # 72 = 24 prompts x 3 blocks; the character and the category both change the text
 
 
+def test_without_characters_every_prompt_is_plain_and_all_else_is_drawn_the_same(
+    tiny: Problem, seed: Individual
+) -> None:
+    spoken = set()
+    for number in range(40):
+        desks = [Desk(tiny, seed=number, options={"characters": characters}) for characters in (True, False)]
+        with_them, without = (propose(Mutate(), [seed], desk) for desk in desks)
+        assert isinstance(with_them, Proposal)
+        assert isinstance(without, Proposal)
+        assert replace(with_them.step, character="plain") == without.step
+        text = Book().text(f"character_{with_them.step.character}").strip()
+        assert [prompt.replace(text, "").split() for _, prompt in desks[0].asked] == [
+            prompt.split() for _, prompt in desks[1].asked
+        ]
+        spoken.add(with_them.step.character)
+    assert spoken == {"plain", "expert", "magoo", "scientist"}
+
+
 def test_the_open_question_is_asked_when_moves_are_off(tiny: Problem, seed: Individual) -> None:
     desk = Desk(tiny, options={"moves": False})
     result = propose(Mutate(), [seed], desk)

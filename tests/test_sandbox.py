@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -484,3 +486,36 @@ def test_an_ordinary_user_has_the_same_jail() -> None:
         done = as_somebody(python, "-c", AS_SOMEBODY.format(home=str(Path(__file__).parent)), str(folder))
     assert done.stdout.count("Status.OK") == 2, (done.stdout, done.stderr[-800:])
     assert done.stdout.count(f"[{sandbox.NOBODY}, False]") == 2
+
+
+def test_jobs_that_come_and_go_below_a_problem_do_not_disturb_its_jail(tmp_path: Path) -> None:
+    """A run that is kept inside the problem's folder, as `ge run .` keeps it."""
+    tmp_path.chmod(0o755)
+    problem = tmp_path / "problem"
+    problem.mkdir(mode=0o755)
+    going = threading.Event()
+
+    def come_and_go() -> None:
+        while not going.is_set():
+            (problem / "runs" / "a" / "b").mkdir(parents=True)
+            shutil.rmtree(problem / "runs")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        found = {sandbox._open_to_all(problem) for _ in range(2_000)}
+    finally:
+        going.set()
+        thread.join()
+    assert found == {True}
+
+
+def test_a_folder_that_others_cannot_read_is_found_in_the_depth(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for folder in (tmp_path / "a", tmp_path / "a" / "b"):
+        folder.mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert sandbox._open_to_all(tmp_path)
+    (tmp_path / "a" / "b" / "key").write_text("")
+    (tmp_path / "a" / "b" / "key").chmod(0o600)
+    assert not sandbox._open_to_all(tmp_path)

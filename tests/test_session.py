@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from guided_evolution import session
-from guided_evolution.errors import ProblemError, RunError
+from guided_evolution.errors import ModelError, ProblemError, RunError
 from guided_evolution.evaluation import sandbox
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Problem
@@ -222,3 +222,32 @@ def test_required_without_a_jail_leaves_nothing(
     assert "bubblewrap isn't installed" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+class Heavy(FunctionLLM):
+    """A model that takes a while to open, and may fail at it."""
+
+    def __init__(self, trouble: str = "") -> None:
+        super().__init__(scripted_reply, "heavy")
+        self.trouble = trouble
+        self.opened = 0.0
+
+    async def open(self) -> None:
+        await asyncio.sleep(0.01)
+        if self.trouble:
+            raise ModelError(self.trouble)
+        self.opened = time.time()
+
+
+def test_the_model_is_opened_while_the_seed_is_scored(tiny: Problem, tmp_path: Path) -> None:
+    model = Heavy()
+    run = session.start(tiny, Settings(population=2, generations=0, llm="heavy"), tmp_path / "run", llm=model)
+    seed_scored = Store.open(run.folder).finished("evaluate")[0]
+    assert 0 < model.opened < seed_scored
+
+
+def test_a_model_that_fails_to_open_is_asked_nevertheless(tiny: Problem, tmp_path: Path) -> None:
+    settings = Settings(population=2, generations=0, llm="heavy")
+    run = session.start(tiny, settings, tmp_path / "run", llm=Heavy("not yet"))
+    assert run.status == "done"
+    assert len(run.individuals) == 3

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from guided_evolution.curves import Curve, PartialResult
 from guided_evolution.errors import RunError
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.problem import Problem
@@ -88,3 +89,55 @@ def test_fault_11_a_killed_writer_leaves_whole_rows_only(store: Store, tiny: Pro
     other.execute("INSERT INTO meta VALUES ('half', '1')")
     other.close()  # as a process that dies in the middle of a transaction
     assert Store.open(store.path.parent).meta("half") is None
+
+
+def test_the_disk_is_waited_for_where_money_or_an_evaluation_would_be_lost(store: Store, tiny: Problem) -> None:
+    levels = {"NORMAL": 1, "FULL": 2}
+
+    def level() -> int:
+        return int(store._db.execute("PRAGMA synchronous").fetchone()[0])
+
+    store.put_exchange(1, 0, EXCHANGE)
+    assert level() == levels["FULL"]
+    store.put_individual(Individual(1, 1, tiny.genome()))
+    assert level() == levels["NORMAL"]
+    store.put_outcome(1, OUTCOME)
+    assert level() == levels["FULL"]
+    for write in (
+        lambda: store.put_meta(seconds=1.0),
+        lambda: store.put_check("digest", OUTCOME),
+        lambda: store.put_verdict(1, 0, "too short"),
+    ):
+        write()
+        assert level() == levels["NORMAL"]
+
+
+def test_learning_curves_are_those_of_earlier_generations_that_were_scored_or_stopped(
+    store: Store, tiny: Problem
+) -> None:
+    results = tuple(PartialResult(step, step / 2, {"closeness": -1.0 / step, "loss": 1e-9}) for step in (1, 2, 4))
+    fates = [(0, Status.OK), (1, Status.PRUNED), (1, Status.CRASHED), (2, Status.OK), (0, Status.OK)]
+    digests = []
+    for number, (generation, status) in enumerate(fates):
+        genome = tiny.genome().replace("first", f"def first():\n    return {number}\n")
+        digests.append(genome.digest)
+        store.put_individual(Individual(number, generation, genome))
+        store.put_outcome(number, Outcome(status))
+        if number != 4:  # one that gave its scores at once
+            store.put_curve(genome.digest, results)
+    # a proposal that came to nothing has its parent's program, and a twin its outcome
+    store.put_individual(Individual(8, 1, tiny.genome().replace("first", "def first():\n    return 3\n")))
+    store.put_outcome(8, Outcome(Status.REJECTED))
+    store.put_individual(Individual(9, 3, tiny.genome().replace("first", "def first():\n    return 0\n"), twin=0))
+    store.put_outcome(9, Outcome(Status.OK))
+    store.close()
+    again = Store.open(store.path.parent)
+    assert again.curve(digests[2]) == results
+    assert again.curves(0) == {}
+    assert again.curves(1) == {digests[0]: Curve(results)}
+    assert again.curves(2) == {digests[0]: Curve(results), digests[1]: Curve(results, whole=False)}
+    assert set(again.curves()) == {digests[number] for number in (0, 1, 3)}
+    writing = Store.open(store.path.parent, write=True)
+    writing.put_curve(digests[0], results[:1])
+    assert writing.curve(digests[0]) == results[:1]
+    writing.close()

@@ -518,3 +518,41 @@ def test_the_two_ways_to_see_the_tree_agree() -> None:
     assert process.pid not in both[0]
     (pid,) = both[0]
     assert both[0][pid] == pytest.approx(both[1][pid], rel=0.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shared pages are told apart on Linux")
+def test_shared_pages_are_counted_often_only_where_it_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looks = [100.0], [0]
+
+    def proportional(pid: int, resident: int) -> int:
+        looks[0] += 1
+        return resident // 2
+
+    def spawn(job: object, scratch: Path, nonce: str) -> tuple[int, int]:
+        return os.getpid(), os.open(os.devnull, os.O_RDONLY)
+
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(supervisor, "_proportional", proportional)
+    monkeypatch.setattr(supervisor.signal, "set_wakeup_fd", lambda *_, **__: -1)
+    monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(supervisor.os, "set_blocking", lambda *_: None)
+    sizes = {1: 100 << 20, 2: 100 << 20}
+    monkeypatch.setattr(supervisor, "tree", lambda root: sizes)
+    watch = supervisor.Watch({"memory_mb": 250, "disk_mb": 100}, tmp_path, "secret", spawn)
+
+    def look(ticks: int) -> list[str]:
+        found = []
+        for _ in range(ticks):
+            clock[0] += supervisor.TICK
+            found.append(watch._measure())
+        return found
+
+    assert set(look(100)) == {""}
+    assert watch.peak == 100 << 20
+    assert looks[0] <= 2 * 16, "each look takes as long as ten without"
+    sizes |= {1: 300 << 20, 2: 100 << 20}  # more than the limit, but half of it is shared
+    before = looks[0]
+    assert set(look(10)) == {""}
+    assert looks[0] - before == 2 * 10
+    sizes[1] = 500 << 20
+    assert look(1) == ["memory"]

@@ -15,7 +15,7 @@ from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
-from guided_evolution.llm import LLM, Reply, Request
+from guided_evolution.llm import LLM, Reply, Request, Unasked
 from guided_evolution.operators import (
     Change,
     Context,
@@ -29,11 +29,12 @@ from guided_evolution.operators import (
 )
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
+from guided_evolution.random_operators import RandomEdit, RandomMate
 from guided_evolution.randomness import stream
 from guided_evolution.reply import lesson
 from guided_evolution.scoring import Scorer
 from guided_evolution.settings import Settings
-from guided_evolution.store import Store
+from guided_evolution.store import Asked, Store
 
 PAPER_TEMPERATURE = (0.05, 0.4)
 SMALL_TEMPERATURE = (0.5, 0.9)
@@ -62,7 +63,13 @@ class Plan:
 
 
 class Breeder:
-    """Turns plans into individuals, asking one model."""
+    """Turns plans into individuals, asking one model.
+
+    Attributes:
+        choice: Which model makes which child.
+        asker: The lane in which models are asked.
+        on_check: Told when a child's check begins and when it ends; in between it asks nothing.
+    """
 
     def __init__(
         self,
@@ -81,6 +88,7 @@ class Breeder:
         self._emit = emit
         self._book = Book(problem.prompts)
         self._seed = problem.genome()
+        self.on_check: Callable[[int, bool], None] = lambda number, begins: None
         self.asker = Asker(settings.llm_parallel, Budget.of(settings), store.spending, emit)
         self._lessons: dict[tuple[int, str], asyncio.Task[str]] = {}
 
@@ -91,10 +99,11 @@ class Breeder:
             ModelError: When the model can't be asked.
         """
         rng = stream(self._settings.seed, "child", plan.number)
-        context, asked = self._context(plan, rng)
+        llm = self.choice.child(plan.number)
+        context, asked = self._context(plan, rng, llm)
         current, steps = plan.parents[0], list[Step]()
         reason, tried = "", None
-        for operator in self._operators(plan, rng):
+        for operator in self._operators(plan, rng, llm):
             if operator.parents == 1 and steps and not plan.mutate:
                 break
             result = await self._propose(operator, (current, *plan.parents[1:]), context)
@@ -122,14 +131,16 @@ class Breeder:
         except RequestRefusedError as error:
             return Rejection(str(error))
 
-    def _operators(self, plan: Plan, rng: np.random.Generator) -> list[Operator]:
+    def _operators(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> list[Operator]:
         """Mating first, then a mutation; a child whose mating fails is mutated, so that its place is not lost."""
         thought = bool(plan.changes) and rng.random() < self._settings.p_eot
+        if isinstance(llm, Unasked) and llm.unasked(plan.number):
+            self.asker.before_asking()  # no question comes to it, and budgets and interruptions count here too
+            return [RandomMate(), RandomEdit()] if plan.mate else [RandomEdit()]
         mutation: Operator = EvolutionOfThought() if thought else Mutate()
         return [Mate(), mutation] if plan.mate else [mutation]
 
-    def _context(self, plan: Plan, rng: np.random.Generator) -> tuple[Context, list[Exchange]]:
-        llm = self.choice.child(plan.number)
+    def _context(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> tuple[Context, list[Exchange]]:
         small = llm.small
         asked: list[Exchange] = []
 
@@ -139,12 +150,17 @@ class Breeder:
             return reply
 
         def refuse(reason: str) -> None:
-            asked[-1] = replace(asked[-1], verdict=reason)
-            self._store.put_verdict(plan.number, len(asked) - 1, reason)
+            if asked:  # random edits are refused too, and nobody was asked for them
+                asked[-1] = replace(asked[-1], verdict=reason)
+                self._store.put_verdict(plan.number, len(asked) - 1, reason)
             self._emit(Event("refused", plan.number, reason))
 
         async def check(genome: Genome) -> Outcome:
-            return await self._scorer.check(plan.number, genome)
+            self.on_check(plan.number, True)
+            try:
+                return await self._scorer.check(plan.number, genome)
+            finally:
+                self.on_check(plan.number, False)
 
         context = Context(
             problem=self._problem,
@@ -160,6 +176,7 @@ class Breeder:
             refuse=refuse,
             check=check,
             distil=self._distil,
+            characters=self._settings.characters,
         )
         return context, asked
 
@@ -182,7 +199,10 @@ class Breeder:
     async def _ask(self, llm: LLM, number: int, turn: int, request: Request) -> tuple[Reply, Exchange]:
         """Asks, or reads the recorded answer; a reply is committed before anybody looks at it."""
         recorded = self._store.asked(number, turn)
-        if recorded is not None and recorded.exchange.prompt == request.prompt:
+        question = request.key(llm.name)
+        if recorded is None or recorded.exchange.prompt != request.prompt:
+            recorded = self._taken(number, turn, question)
+        if recorded is not None:
             exchange = recorded.exchange
             return Reply(exchange.reply, exchange.model, cut=recorded.cut), exchange
         request = replace(request, individual=number)
@@ -190,13 +210,23 @@ class Breeder:
 
         def record(reply: Reply) -> None:
             made.append(_exchange(request, reply))
-            self._store.put_exchange(number, turn, made[0], cut=reply.cut)
+            self._store.put_exchange(number, turn, made[0], cut=reply.cut, question=question)
 
         reply = await self.asker.ask(llm, request, number, record)
         told = {name: getattr(reply, name) for name in ("seconds", "tokens_in", "tokens_out", "usd")}
         self._emit(Event("reply", number, data=told))
         exchange = made[0]
         return replace(reply, text=exchange.reply, reasoning=exchange.reasoning), exchange
+
+    def _taken(self, number: int, turn: int, question: str) -> Asked | None:
+        """The answer that another run got to the same question, recorded here too; None where there is none."""
+        found = self._store.lent(question)
+        if found is not None:
+            self.asker.before_asking()
+            self._store.put_exchange(number, turn, found.exchange, cut=found.cut, question=question)
+            told = {"seconds": 0.0, "tokens_in": 0, "tokens_out": 0, "usd": 0.0}
+            self._emit(Event("reply", number, data={**told, "taken_from": found.exchange.taken_from}))
+        return found
 
     async def _distil(self, change: Change) -> str:
         key = (change.teacher.id, change.after.name)
@@ -209,7 +239,7 @@ class Breeder:
         names = [block.name for block in change.teacher.genome.blocks]
         turn = -1 - names.index(change.after.name)
         rng = stream(self._settings.seed, "lesson", change.teacher.id, turn)
-        llm = self.choice.model("lesson model", change.teacher.id, turn)
+        llm = self.choice.teacher("lesson model", change.teacher.id, turn)
         request = self._request(llm, "distil", distil_prompt(change, self._book, self._problem), rng)
         reply, _ = await self._ask(llm, change.teacher.id, turn, request)
         return lesson(reply.text)

@@ -11,6 +11,7 @@ from guided_evolution.bandit import Arm, shares
 from guided_evolution.individual import Individual
 from guided_evolution.llm import LLM
 from guided_evolution.llm.ensemble import Ensemble
+from guided_evolution.llm.no_model import NoModel
 from guided_evolution.problem import Problem
 from guided_evolution.randomness import stream
 from guided_evolution.settings import Settings
@@ -52,7 +53,9 @@ class ModelChoice:
         self._store = store
         self._llm = llm
         self._shares: list[float] | None = None
-        self._names = _distinct([model.name for model, _ in llm.members]) if isinstance(llm, Ensemble) else []
+        members = [model for model, _ in llm.members] if isinstance(llm, Ensemble) else []
+        self._names = _distinct([model.name for model in members])
+        self._unasked = {name for name, model in zip(self._names, members, strict=True) if isinstance(model, NoModel)}
 
     def begin(self, generation: int, individuals: Mapping[int, Individual], front: Collection[Individual]) -> None:
         """Settles the shares of a generation.
@@ -74,6 +77,15 @@ class ModelChoice:
         if not isinstance(self._llm, Ensemble):
             return self._llm
         return self._llm.draw(stream(self._settings.seed, purpose, *place), self._shares)
+
+    def teacher(self, purpose: str, *place: int) -> LLM:
+        """The model that is asked for a lesson: as `model`, among those that can be asked."""
+        if not isinstance(self._llm, Ensemble):
+            return self._llm
+        shares = self._shares or [weight for _, weight in self._llm.members]
+        pairs = zip(shares, self._llm.members, strict=True)
+        asked = [0.0 if isinstance(model, NoModel) else share for share, (model, _) in pairs]
+        return self._llm.draw(stream(self._settings.seed, purpose, *place), asked)
 
     def child(self, number: int) -> LLM:
         """The model that makes a child of the generation that was begun last."""
@@ -103,7 +115,16 @@ class ModelChoice:
             }
             for name, arm, share in zip(self._names, arms, found, strict=True)
         ]
-        return {"cost": currency, "models": rows}
+        # without generations some are still on their way
+        late = [number for number in self._due(generation) if number not in individuals]
+        return {"cost": currency, "models": rows, "late": late}
+
+    def _due(self, generation: int) -> list[int]:
+        """The children of the generation before, and those of earlier ones that weren't here when it began."""
+        before = self._store.meta(f"models {generation - 1}") or {}
+        first, size = self._settings.first_population, self._settings.population
+        begin = 1 if generation == 1 else 1 + first + (generation - 2) * size
+        return [*before.get("late", []), *range(begin, 1 + first + (generation - 1) * size)] if generation else []
 
     def _experience(
         self, generation: int, individuals: Mapping[int, Individual], front: Collection[int]
@@ -117,14 +138,18 @@ class ModelChoice:
         for name in known.keys() & rows.keys():
             row = rows[name]
             known[name] = Experience(row["tried"], row["earned"], row["seconds"], row["usd"])
-        names, past = list(rows), [row["share"] for row in before["models"]]
-        for child in sorted(individuals.values(), key=lambda each: each.id):
-            if child.generation == generation - 1 and child.origin.exchanges:
-                draw = stream(self._settings.seed, _CHILD, child.id).choice(len(names), p=past)
-                name = names[int(draw)]
-                if name in known:
+        for child in (individuals[number] for number in self._due(generation) if number in individuals):
+            if child.origin.parents:
+                name = self._asked(child)
+                if name in known and (child.origin.exchanges or name in self._unasked):
                     known[name] = self._with(known[name], child, individuals, front)
         return known
+
+    def _asked(self, child: Individual) -> str:
+        """Which model made a child: its stream draws again, with the shares of its generation."""
+        rows = self._store.meta(f"models {child.generation}")["models"]
+        draw = stream(self._settings.seed, _CHILD, child.id).choice(len(rows), p=[row["share"] for row in rows])
+        return str(rows[int(draw)]["model"])
 
     def _with(
         self, known: Experience, child: Individual, individuals: Mapping[int, Individual], front: Collection[int]

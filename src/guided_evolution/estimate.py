@@ -99,12 +99,16 @@ def compare(
 
     Returns:
         `child` (whose questions it is judged by), `estimated` (see `Estimate`) and `took`, with the same keys except
-        those of the lanes; None when no child was accepted.
+        those of the lanes; None when no child was accepted, or replies were taken from other runs: what they cost there
+        says nothing about this one.
     """
+    if any(call.taken_from for call in calls):
+        return None
     ordered = sorted(individuals, key=lambda each: each.id)
     seed = next((each.outcome for each in ordered if each.id == 0), None)
     children = [each for each in ordered if each.origin.parents]
-    first = next((each for each in children if each.status is not Status.REJECTED and each.origin.exchanges), None)
+    accepted = (each for each in children if each.status is not Status.REJECTED)
+    first = next((each for each in accepted if each.origin.exchanges or not calls), None)
     if seed is None or first is None:
         return None
     made: dict[int, int] = {}

@@ -13,7 +13,8 @@ class Event:
 
     Attributes:
         kind: "start" (a session of the run begins: `problem`, `settings`, `folder`, and the `spending` so far),
-            "ask" (a question was sent), "text" (a piece of its reply arrived), "reply" (it is complete), "refused" (it
+            "ask" (a question was sent), "text" (a piece of its reply arrived), "reply" (it is complete; `taken_from`
+            names the run that it was taken from, which paid for it), "refused" (it
             can't be used), "check", "evaluate" (a worker started), "partial" (it reported), "individual" (an
             individual is done), "verify" (it is evaluated once more), "verified" (it was), "generation" (a generation
             is done), "interruptible" (the run goes on another thread than the main one, whose signals it doesn't hear:

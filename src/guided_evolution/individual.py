@@ -77,6 +77,8 @@ class Exchange:
         usd: Price in US dollars; None when it is not known, 0 for a local model.
         verdict: Empty when the reply was used, else why it was not.
         tokens_cached: Those of the prompt tokens that the provider found in its cache; None when it named none.
+        taken_from: The run whose record the answer was taken from: tokens, money and time were spent there. Empty when
+            it was asked in its own run.
     """
 
     purpose: str
@@ -93,6 +95,7 @@ class Exchange:
     max_tokens: int | None = None
     verdict: str = ""
     tokens_cached: int | None = None
+    taken_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,12 @@ class Step:
     """One operator's work on the way to a child: a child that was mated and then mutated has two.
 
     Attributes:
-        operator: "mutate", "eot" or "mate".
+        operator: "mutate", "eot" or "mate"; "random" for random edits, which ask no model.
         block: The block that was rewritten.
-        category: A mutation's category, or the mating template; empty for Evolution of Thought.
+        category: A mutation's category, or the mating template, "swap" where the partner's block was taken as it is;
+            empty for Evolution of Thought and random edits.
         character: "plain", "expert", "magoo" or "scientist"; empty where none speaks.
-        move: The concrete move that the prompt carried; empty when the question was open.
+        move: The concrete move that the prompt carried, or the random edits; empty when the question was open.
         lesson: Evolution of Thought only: the insight that was applied, in the model's words.
         teacher: Evolution of Thought only: the id of the elite that taught.
     """

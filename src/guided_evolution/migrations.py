@@ -37,7 +37,21 @@ ALTER TABLE exchanges ADD COLUMN tokens_cached INTEGER;
 ALTER TABLE outcomes ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';
 """
 
-STEPS = (_TABLES, _CACHE_AND_REUSE)
+# what was asked exactly, so that other runs find the reply; the run whose record a reply was taken from
+_SHARED_REPLIES = """
+ALTER TABLE exchanges ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';
+ALTER TABLE exchanges ADD COLUMN question TEXT NOT NULL DEFAULT '';
+CREATE INDEX exchanges_question ON exchanges (question) WHERE question != '';
+"""
+
+# the learning curve of each program that was evaluated here: what it reported at which step, after how many seconds
+_LEARNING_CURVES = """
+CREATE TABLE partials (
+  digest TEXT NOT NULL, step INTEGER NOT NULL, seconds REAL NOT NULL, scores TEXT NOT NULL,
+  PRIMARY KEY (digest, step)) WITHOUT ROWID;
+"""
+
+STEPS = (_TABLES, _CACHE_AND_REUSE, _SHARED_REPLIES, _LEARNING_CURVES)
 SCHEMA = len(STEPS)
 
 

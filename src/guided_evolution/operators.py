@@ -19,7 +19,7 @@ from guided_evolution.errors import GenomeError
 from guided_evolution.genome import Block, Genome, canonical
 from guided_evolution.individual import Individual, Outcome, Step
 from guided_evolution.problem import Problem
-from guided_evolution.prompts.book import CATEGORIES, CHARACTERS, MATINGS, Book, Move
+from guided_evolution.prompts.book import CATEGORIES, CHARACTERS, MATINGS, PLAIN, Book, Move
 from guided_evolution.randomness import choice
 from guided_evolution.reply import Extracted, Refused, extract, keep_list, lesson
 
@@ -93,6 +93,7 @@ class Context:
         refuse: Records why the last reply was not used.
         check: Runs the problem's cheap check on a program.
         distil: Asks once, for all children, for the lesson of a change.
+        characters: Whether a prompt may speak as a character; without, every one is the plain one.
     """
 
     problem: Problem
@@ -108,6 +109,7 @@ class Context:
     refuse: Callable[[str], None]
     check: Callable[[Genome], Awaitable[Outcome]]
     distil: Callable[[Change], Awaitable[str]]
+    characters: bool = True
 
 
 class Operator(Protocol):
@@ -129,11 +131,14 @@ class Mutate:
         """Rewrites one random block of the first parent."""
         genome = parents[0].genome
         block = choice(context.rng, genome.blocks)
+        category = choice(context.rng, CATEGORIES)
+        # drawn in any case, so that runs with and without characters draw the same of everything else
+        character = choice(context.rng, CHARACTERS)
         step = Step(
             operator="mutate",
             block=block.name,
-            category=choice(context.rng, CATEGORIES),
-            character=choice(context.rng, CHARACTERS),
+            category=category,
+            character=character if context.characters else PLAIN,
         )
         bank = _bank(step.category, block, context)
         feedback = parents[0].outcome.feedback if parents[0].outcome and not context.moves else ""

@@ -23,6 +23,7 @@ MARKS = {
     Status.CRASHED: ("✗", "red"),
     Status.TIMED_OUT: ("⏱", "red"),
     Status.OUT_OF_MEMORY: ("▲", "red"),
+    Status.PRUNED: ("✂", "yellow"),
 }
 
 
@@ -35,6 +36,11 @@ def format_value(value: float) -> str:
 def format_scores(problem: Problem, scores: Mapping[str, float]) -> str:
     """All scores on one line, in the problem's order."""
     return "  ".join(f"{each.name} {format_value(scores[each.name])}" for each in problem.objectives)
+
+
+def format_failure(outcome: Outcome) -> str:
+    """Why there are no scores, in a few words; what was stopped early says so in its reason."""
+    return outcome.reason if outcome.status is Status.PRUNED else f"{outcome.status}: {outcome.reason}"
 
 
 def format_twice(problem: Problem, first: Outcome, second: Outcome) -> str:
@@ -87,6 +93,7 @@ class State:
         self.done = 0
         self.live = 0
         self.failed = 0
+        self.stopped = 0
         self.generation = 0
         self.generations = settings.generations
         self.front: list[Individual] = []
@@ -126,7 +133,8 @@ class State:
         if individual.status is not Status.REJECTED:
             self._programs.add(individual.genome.digest)
         self.live += individual.ok
-        self.failed += not individual.ok
+        self.stopped += individual.status is Status.PRUNED
+        self.failed += not individual.ok and individual.status is not Status.PRUNED
 
     @property
     def count(self) -> str:
@@ -178,7 +186,7 @@ def line_for(event: Event, state: State) -> str:
         individual: Individual = event.data["individual"]
         outcome = individual.outcome
         assert outcome is not None
-        what = format_scores(state.problem, outcome.scores) if outcome.ok else f"{outcome.status}: {outcome.reason}"
+        what = format_scores(state.problem, outcome.scores) if outcome.ok else format_failure(outcome)
         left = f"  ({format_seconds(state.left)} left)" if state.left is not None else ""
         return f"{state.count.split()[0]}  #{individual.id}  {describe(individual)}  {what[:160]}{left}"
     if event.kind == "generation":
@@ -223,10 +231,11 @@ class LiveProgress:
     def _render(self) -> Group:
         state = self._state
         left = f"about {format_seconds(state.left)} left" if state.left is not None else "estimating the time left"
+        early = f", {state.stopped} stopped early" if state.stopped else ""
         head = Text.assemble(
             (f"{state.problem.name}  ", "bold"),
             f"generation {min(state.generation, state.generations)}/{state.generations}  ",
-            f"{state.count} ({state.live} scored, {state.failed} failed)  ",
+            f"{state.count} ({state.live} scored, {state.failed} failed{early})  ",
             (f"{format_seconds(state.seconds)}, {left}", "dim"),
         )
         return Group(Text(), head, *self._lanes(), *self._front())

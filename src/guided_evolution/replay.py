@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from guided_evolution.curves import Decision
 from guided_evolution.errors import ModelError, ProblemError, RunError
 from guided_evolution.events import Event, Listener
 from guided_evolution.executors import Executor
 from guided_evolution.executors.opening import open_executor
 from guided_evolution.individual import Exchange, Individual, Outcome, Status
 from guided_evolution.problem import Problem
+from guided_evolution.pruning import named
 from guided_evolution.run import Run, recorded_model
 from guided_evolution.scoring import Scorer
 from guided_evolution.session import locked, prepare, resolved, run_async, start
@@ -61,7 +63,8 @@ def replay(
 
     First every individual is made from the recorded replies; selection goes by the recorded outcomes, what was
     believed after a second measurement included, so that noise in a score can't lead elsewhere. Then every program is
-    scored anew, twice where it was evaluated twice, and the new record holds what was measured now.
+    scored anew, twice where it was evaluated twice and no further than to its last step where it was stopped early, and
+    the new record holds what was measured now.
 
     Args:
         problem: The problem as it is here; its folder may be another than the recorded one.
@@ -139,7 +142,10 @@ async def _score_all(
     async def measure(individual: Individual, *, again: bool) -> Outcome:
         name = f"{individual.id}-{VERIFY if again else 'evaluate'}"
         job = scorer.job(name, "evaluate", individual.genome, fresh=again)
-        outcome = await asyncio.wrap_future(executor.submit(job))
+        if again:
+            outcome = await asyncio.wrap_future(executor.submit(job))
+        else:
+            outcome, _ = await scorer.follow(individual, job, _as_far(problem, store, individual))
         if outcome.status is Status.LOST:
             raise RunError(f"the evaluation of individual {individual.id} was stopped from outside: {outcome.reason}")
         return outcome
@@ -156,7 +162,7 @@ async def _score_all(
                 store.put_outcomes(individual.id, {"evaluate": outcome}, aside=FIRST if individual is champion else "")
             store.put_outcome(champion.id, second, VERIFY)
         before = same[0].outcome
-        agrees = before is not None and _same(before, outcome)
+        agrees = before is not None and _same(problem, before, outcome)
         tell(f"#{same[0].id} {'scores the same' if agrees else 'scores otherwise'}")
 
     await asyncio.gather(*map(score, programs))
@@ -179,7 +185,7 @@ def _compared(old: Run, new: Run, ended: str) -> Replay:
             continue
         if [call.prompt for call in asked[0].origin.exchanges] != [call.prompt for call in asked[1].origin.exchanges]:
             prompts.append(before.id)
-        if before.outcome and after.outcome and not _same(before.outcome, after.outcome):
+        if before.outcome and after.outcome and not _same(old.problem, before.outcome, after.outcome):
             scores[before.id] = (before.outcome, after.outcome)
     front = [each.id for each in old.front] == [each.id for each in new.front]
     return Replay(new, old.folder, len(finished), programs, prompts, scores, front, ended)
@@ -202,5 +208,21 @@ def _words(exchange: Exchange) -> tuple[str, ...]:
     return exchange.purpose, exchange.model, exchange.reply
 
 
-def _same(before: Outcome, after: Outcome) -> bool:
-    return before.status is after.status and dict(before.scores) == dict(after.scores)
+def _as_far(problem: Problem, store: Store, individual: Individual) -> Decision:
+    """Stops an evaluation where it was stopped when it was recorded: it is measured as far as it was then."""
+    curve = store.curve(individual.genome.digest)
+    last = curve[-1].step if curve and individual.status is Status.PRUNED else 0
+
+    def decide(step: int, scores: Mapping[str, float]) -> str:
+        return f"stopped after step {step}, as recorded: {named(problem, scores)}" if step == last else ""
+
+    return decide
+
+
+def _same(problem: Problem, before: Outcome, after: Outcome) -> bool:
+    if before.status is not after.status:
+        return False
+    if before.status is not Status.PRUNED:
+        return dict(before.scores) == dict(after.scores)
+    names = [each.name for each in problem.objectives]
+    return all(before.metrics.get(name) == after.metrics.get(name) for name in names)

@@ -137,20 +137,32 @@ def _one(code: str, block: Block, genome: Genome, original: Block) -> Extracted 
     required = definitions(original.source)
     if isinstance(renamed := _renamed(code, required), str):
         code, tree = renamed, ast.parse(renamed)
-    found = definitions(code)
-    for name, old in required.items():
-        if name not in found:
-            return Refused(f"the code does not define `{name}`", code)
-        if problem := mismatch(old, found[name]):
-            return Refused(problem, code)
-    bound = _names(original.source)
-    missing = sorted((bound & _used_elsewhere(genome, block)) - _names(code) if bound - required.keys() else ())
-    if missing:
-        return Refused(f"the code does not define `{missing[0]}`", code)
-    source = _needed(code, tree, bound, genome, block)
+    if problem := breaks(code, block, genome, original):
+        return Refused(problem, code)
+    source = _needed(code, tree, _names(original.source), genome, block)
     if _leaves_out(source) and not _leaves_out(block.source):
         return Refused("the code leaves parts out; the whole block is needed", code)
     return _changed(source, block)
+
+
+def breaks(code: str, block: Block, genome: Genome, original: Block) -> str:
+    """What the rest of the program relies on in a block and its new source lacks, in words; empty when nothing.
+
+    Args:
+        code: The new source.
+        block: The block that it is to replace.
+        genome: The program that holds the block.
+        original: The seed's version of the block, whose names and signatures must survive.
+    """
+    required, found = definitions(original.source), definitions(code)
+    for name, old in required.items():
+        if name not in found:
+            return f"the code does not define `{name}`"
+        if problem := mismatch(old, found[name]):
+            return problem
+    bound = _names(original.source)
+    missing = sorted((bound & _used_elsewhere(genome, block)) - _names(code) if bound - required.keys() else ())
+    return f"the code does not define `{missing[0]}`" if missing else ""
 
 
 def _used_elsewhere(genome: Genome, block: Block) -> set[str]:

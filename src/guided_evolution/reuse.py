@@ -1,4 +1,4 @@
-"""Outcomes recorded in other runs of the same problem: a program that was scored there isn't scored again."""
+"""What other runs of the same problem recorded: neither is scored nor asked again what was there."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guided_evolution import population
+from guided_evolution.curves import PartialResult
 from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.llm.recorded import Recorded, RecordedLLM
@@ -209,6 +210,11 @@ class Run:
         return self._store.calls()
 
     @cached_property
+    def paid_calls(self) -> list[Call]:
+        """Those that were asked here: without the answers that were taken from another run."""
+        return [call for call in self.calls if not call.taken_from]
+
+    @cached_property
     def slots(self) -> list[tuple[float, int]]:
         """From which second of the run on how many evaluations could run at once; one entry for each session."""
         kept: list[tuple[float, int]] = [(begun, slots) for begun, slots in self._store.meta("slots", [])]
@@ -222,6 +228,10 @@ class Run:
     def finished_stage(self, stage: str) -> Mapping[int, float]:
         """When another stage of each individual was recorded, in seconds since the epoch."""
         return self._store.finished(stage)
+
+    def curve(self, digest: str) -> tuple[PartialResult, ...]:
+        """What the evaluation of a program reported on its way; empty where it gave its scores at once."""
+        return self._store.curve(digest)
 
     @cached_property
     def front(self) -> list[Individual]:
@@ -306,14 +316,14 @@ def recorded_model(path: str | Path, *, in_place: bool = False) -> RecordedLLM:
         RunError: When there is no run, or its record can't be read.
     """
     store = Store.open(path)
-    recorded = store.recorded()
+    recorded, unasked = store.recorded(), store.unasked()
     small = store.meta("small")
     store.close()
     if small is None:  # a record of the first schema doesn't say, but only small models are asked for these
         small = any(each.exchange.purpose in ("distil", "apply") for each in recorded) or any(
             (each.exchange.temperature or 0) > _WARM for each in recorded
         )
-    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place)
+    return RecordedLLM(f"replay:{path}", recorded, small=small, in_place=in_place, unasked=unasked)
 
 
 def is_locked(folder: Path) -> bool:

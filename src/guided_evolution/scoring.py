@@ -6,11 +6,15 @@ A program that was scored before, under whatever id, is never evaluated again; w
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from guided_evolution.curves import Curve, Decision, Watch
 from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.events import Event
@@ -19,11 +23,14 @@ from guided_evolution.genome import Genome
 from guided_evolution.individual import Individual, Outcome, Status
 from guided_evolution.locations import data_folder
 from guided_evolution.problem import Problem
+from guided_evolution.pruning import hopeless, obstacle
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 
 _CHECK_SECONDS = 60.0
 _ROOM = 1 << 20
+# the name itself, or an import of everything, which may bring it
+_MAY_CHECK = re.compile(r"\bcheck\b|\bimport\s*\*")
 
 
 class LostError(Exception):
@@ -48,6 +55,8 @@ class Scorer:
         self._emit = emit
         self._checks: dict[str, asyncio.Task[Outcome]] = {}
         self._scores: dict[str, asyncio.Task[Outcome]] = {}
+        self._curves: tuple[int, Sequence[Curve]] = (0, ())
+        self._told = not settings.prune
         self.threads = settings.threads or 1
 
     def job(self, name: str, stage: str, genome: Genome, *, fresh: bool = False) -> Job:
@@ -79,9 +88,9 @@ class Scorer:
         )
 
     async def check(self, number: int, genome: Genome) -> Outcome:
-        """Runs the problem's cheap check on a program, once for each distinct one."""
+        """Runs the problem's cheap check on a program, once for each distinct one; without it all pass."""
         digest = genome.digest
-        if digest in self._scores:
+        if digest in self._scores or not self._has_check:
             return Outcome(Status.OK)
         if digest not in self._checks:
             recorded = self._store.check(digest)
@@ -89,6 +98,11 @@ class Scorer:
                 return recorded
             self._checks[digest] = _begun(self._check(number, genome))
         return await asyncio.shield(self._checks[digest])
+
+    @cached_property
+    def _has_check(self) -> bool:
+        """Whether the evaluator may have a check: a process that finds none takes as long as one that finds one."""
+        return _MAY_CHECK.search(self._problem.evaluator_text) is not None
 
     async def _check(self, number: int, genome: Genome) -> Outcome:
         self._emit(Event("check", number))
@@ -106,6 +120,8 @@ class Scorer:
         digest = individual.genome.digest
         if digest not in self._scores:
             recorded = self._store.outcome_of(digest)
+            if recorded is not None and recorded.taken_from:
+                self._store.put_curve(digest, self._store.curve(digest))
             work = self._evaluate(individual) if recorded is None else _ready(recorded)
             self._scores[digest] = _begun(work)
         return await asyncio.shield(self._scores[digest])
@@ -129,19 +145,52 @@ class Scorer:
             self._scores[individual.genome.digest] = asyncio.ensure_future(_ready(outcome))
 
     async def _evaluate(self, individual: Individual) -> Outcome:
-        number = individual.id
-        loop = asyncio.get_running_loop()
-
-        def partial(values: dict[str, float]) -> None:
-            loop.call_soon_threadsafe(self._emit, Event("partial", number, data=values))
-
-        self._emit(Event("evaluate", number))
-        job = self.job(f"{number}-evaluate", "evaluate", individual.genome)
-        outcome = await asyncio.wrap_future(self._executor.submit(job, partial))
+        self._emit(Event("evaluate", individual.id))
+        job = self.job(f"{individual.id}-evaluate", "evaluate", individual.genome)
+        outcome, curve = await self.follow(individual, job, self._decision(individual.generation))
         if outcome.status is Status.LOST:
             del self._scores[individual.genome.digest]
         self._require_room(outcome)
+        if outcome.ok and not self._told:
+            self._told = True
+            if text := obstacle(self._problem, curve):
+                self._emit(Event("note", text=text))
         return outcome
+
+    async def follow(self, individual: Individual, job: Job, decide: Decision) -> tuple[Outcome, Curve]:
+        """Runs an evaluation to its end, or to where it is stopped early, and records its learning curve.
+
+        Once `decide` gave a reason the outcome is PRUNED, also when the evaluation ended before it could be stopped:
+        how fast a machine is decides nothing.
+        """
+        loop = asyncio.get_running_loop()
+        watch = Watch(decide)
+
+        def partial(values: dict[str, float]) -> bool:
+            loop.call_soon_threadsafe(self._emit, Event("partial", individual.id, data=values))
+            return watch.take(values)
+
+        outcome = await asyncio.wrap_future(self._executor.submit(job, partial))
+        curve = watch.curve(outcome.seconds)
+        if watch.stopped_at is not None:
+            outcome = replace(
+                outcome, status=Status.PRUNED, reason=watch.verdict, scores={}, metrics=watch.stopped_at, feedback=""
+            )
+        if outcome.status is not Status.LOST:
+            self._store.put_curve(individual.genome.digest, curve.results)
+        return outcome, curve
+
+    def _decision(self, generation: int) -> Decision:
+        """By what an evaluation of a generation is stopped early: by those that ended before anything of it began."""
+        if not self._settings.prune:
+            return _go_on
+        if self._settings.schedule == "steady":  # there are no generations that wait for each other
+            curves: Sequence[Curve] = [*self._store.curves().values()]
+        else:
+            if self._curves[0] != generation:
+                self._curves = (generation, [*self._store.curves(generation).values()])
+            curves = self._curves[1]
+        return lambda step, scores: hopeless(self._problem, curves, step, scores)
 
     def _require_room(self, outcome: Outcome) -> None:
         """Makes sure that a failure is the candidate's own: on a full disk any program fails."""
@@ -159,3 +208,7 @@ def _begun(work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
 
 async def _ready(outcome: Outcome) -> Outcome:
     return outcome
+
+
+def _go_on(step: int, scores: Mapping[str, float]) -> str:
+    return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,17 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 from guided_evolution import view
-from guided_evolution.individual import Individual
+from guided_evolution.curves import PartialResult
+from guided_evolution.individual import Exchange, Individual
 from guided_evolution.progress import (
     describe,
+    format_failure,
     format_scores,
     format_seconds,
     format_twice,
     format_value,
     front_table,
 )
+from guided_evolution.pruning import is_rung
 from guided_evolution.run import Run
 from guided_evolution.verification import agree
+
+_FIRST = 10  # so many steps of a learning curve are shown one by one
 
 
 def show_run(run: Run, console: Console) -> None:
@@ -33,6 +38,8 @@ def show_run(run: Run, console: Console) -> None:
     )
     if run.replay_of:
         console.print(Text(f"made again from the replies of {run.replay_of}"))
+    if taken := run.spending["taken"]:
+        console.print(f"{taken:.0f} replies were taken from other runs, which paid for them.")
     for change in run.problem_changes:
         console.print(f"The problem was changed after {change['individuals']} individuals; their scores were kept.")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -86,18 +93,24 @@ def _row(run: Run, individual: Individual) -> list[str | Text]:
     return [str(individual.id), str(individual.generation), individual.status.value, *values, parents, Text(made)]
 
 
+def _from(exchange: Exchange) -> str:
+    return f", taken from {exchange.taken_from}" if exchange.taken_from else ""
+
+
 def show_individual(run: Run, number: int, console: Console) -> None:
     """One individual: its scores against its parent's, its steps, every exchange, its program's change."""
     individual = run.individual(number)
     console.print(Text(f"#{number}  {describe(individual)}", style="bold"))
     outcome = individual.outcome
     if outcome is not None:
-        text = format_scores(run.problem, outcome.scores) if outcome.ok else f"{outcome.status}: {outcome.reason}"
+        text = format_scores(run.problem, outcome.scores) if outcome.ok else format_failure(outcome)
         console.print(Text(f"{text}   {outcome.seconds:.1f} s, {outcome.peak_mb:.0f} MB"))
         if outcome.taken_from:
             console.print(Text(f"scored in {outcome.taken_from}", style="dim"))
         if number in run.verifications:
             console.print(Text(f"evaluated twice: {format_twice(run.problem, *run.verifications[number])}"))
+        if (curve := run.curve(individual.genome.digest)) and individual.status != "rejected":
+            console.print(_curve_table(run, curve))
         if outcome.feedback:
             console.print(Text(outcome.feedback, style="dim"))
     for parent in individual.origin.parents:
@@ -110,7 +123,7 @@ def show_individual(run: Run, number: int, console: Console) -> None:
         if step.teacher is not None:
             console.print(Text(f"teacher: #{step.teacher}"))
             for exchange in run.lessons(step.teacher, step.lesson):
-                _show_exchange(0, exchange.purpose, exchange.prompt, exchange.reply, "", console)
+                _show_exchange(0, exchange.purpose, exchange.prompt, exchange.reply, _from(exchange)[2:], console)
     for turn, exchange in enumerate(individual.origin.exchanges, 1):
         verdict = f" (not used: {exchange.verdict})" if exchange.verdict else " (used)"
         _show_exchange(
@@ -118,7 +131,7 @@ def show_individual(run: Run, number: int, console: Console) -> None:
             f"{exchange.purpose}, {exchange.model}{verdict}",
             exchange.prompt,
             exchange.reply,
-            f"{exchange.seconds:.1f} s, temperature {exchange.temperature}",
+            f"{exchange.seconds:.1f} s, temperature {exchange.temperature}{_from(exchange)}",
             console,
         )
     if individual.origin.parents and individual.status != "rejected":
@@ -127,6 +140,17 @@ def show_individual(run: Run, number: int, console: Console) -> None:
     if outcome is not None and outcome.log_tail and not outcome.ok:
         console.rule("log", align="left")
         console.print(Text(outcome.log_tail))
+
+
+def _curve_table(run: Run, curve: Sequence[PartialResult]) -> Table:
+    """The partial results of an evaluation; of a long one, the first steps and those at twice the effort each."""
+    names = [each.name for each in run.problem.objectives]
+    table = Table("step", "after", *names, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for each in curve:
+        if each.step <= _FIRST or is_rung(each.step) or each is curve[-1]:
+            known = [format_value(each.scores[name]) if name in each.scores else "" for name in names]
+            table.add_row(str(each.step), f"{each.seconds:.1f} s", *known)
+    return table
 
 
 def _show_exchange(turn: int, head: str, prompt: str, reply: str, tail: str, console: Console) -> None:
@@ -161,6 +185,14 @@ def comparison_text(values: Mapping[str, Any]) -> str:
         for each in (values["estimated"], values["took"])
     )
     return f"estimated {foretold} from the first reply and evaluation; it took {took}"
+
+
+def pruned_text(values: Mapping[str, Any]) -> str:
+    """What was stopped early and what that saved, for the end of a run's line; `values` as of `view.pruned`."""
+    if not values["programs"]:
+        return ""
+    saved = "" if values["seconds"] is None else f", about {format_seconds(values['seconds'])} of evaluation saved"
+    return f"; {values['programs']} stopped early{saved}"
 
 
 def _bill(values: Mapping[str, Any]) -> list[str]:

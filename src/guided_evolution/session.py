@@ -23,12 +23,13 @@ from guided_evolution.budget import require_price
 from guided_evolution.errors import GuidedEvolutionError, ModelError, RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.events import Event, Listener
-from guided_evolution.evolution import INTERRUPTED, Evolution
+from guided_evolution.evolution import Evolution
 from guided_evolution.executors import Executor
 from guided_evolution.executors.opening import check_executor, jail_in_force, open_executor
-from guided_evolution.llm import LLM
+from guided_evolution.llm import LLM, Opening
 from guided_evolution.llm.spec import open_llms
 from guided_evolution.locations import data_folder
+from guided_evolution.nursery import INTERRUPTED
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
 from guided_evolution.reuse import borrow, lender
@@ -89,7 +90,7 @@ def start(
 
     Args:
         llm: A model to use instead of the one the settings name; it is closed at the end.
-        reuse: Other runs of the problem; a program that was scored there isn't scored again.
+        reuse: Other runs of the problem; what was scored or asked there isn't scored or asked again.
         fill: Gets the new record before anything else happens.
 
     Raises:
@@ -202,7 +203,7 @@ async def _evolve(problem: Problem, settings: Settings, store: Store, listeners:
     store.put_meta(slots=[*store.meta("slots", []), [store.meta("seconds", 0.0), executor.slots]])
     try:
         evolution = Evolution(problem, settings, store, llm, executor, listeners)
-        with _interruptible(evolution, listeners):
+        with _interruptible(evolution, listeners), _opening(llm):
             await prepare(problem, executor, listeners)
             await evolution.run()
     finally:
@@ -211,6 +212,17 @@ async def _evolve(problem: Problem, settings: Settings, store: Store, listeners:
             await llm.close()
         with contextlib.suppress(OSError):
             (store.path.parent / "jobs").rmdir()
+
+
+@contextlib.contextmanager
+def _opening(llm: LLM) -> Iterator[None]:
+    """Gets the model ready while the seed is scored; a failure is told by the first request, which meets it too."""
+    task = asyncio.ensure_future(llm.open()) if isinstance(llm, Opening) else None
+    try:
+        yield
+    finally:
+        if task is not None and not task.cancel():
+            task.exception()
 
 
 @contextlib.contextmanager

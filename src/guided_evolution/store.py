@@ -11,12 +11,13 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from guided_evolution.curves import Curve, PartialResult
 from guided_evolution.database import connect, open_file
 from guided_evolution.errors import RunError
 from guided_evolution.genome import Genome, Part
@@ -37,6 +38,7 @@ class Call:
     Attributes:
         individual: The child it was asked for; for a lesson, the elite that teaches.
         finished: When its answer was recorded, in seconds since the epoch.
+        taken_from: The run whose record the answer was taken from; empty when it was asked here.
     """
 
     individual: int
@@ -49,6 +51,7 @@ class Call:
     seconds: float
     verdict: str
     finished: float
+    taken_from: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Store:
         self._db = database
         self._spent: dict[str, float] | None = None
         self._lenders: list[tuple[Store, bool]] = []
+        self._waits = ("NORMAL", "FULL")
 
     @classmethod
     def create(cls, folder: Path, **meta: Any) -> Store:
@@ -130,8 +134,14 @@ class Store:
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, synced: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction, which a killed process never undoes; a synced one survives a power cut as soon as it ends.
+
+        The log is one sequence, so that what comes before a synced transaction survives with it: it is waited for where
+        money or an evaluation would be lost, a few milliseconds each.
+        """
         try:
+            self._db.execute(f"PRAGMA synchronous = {self._waits[synced]}")
             with self._db:
                 yield self._db
         except sqlite3.Error as error:
@@ -247,7 +257,7 @@ class Store:
         Args:
             aside: The stage that keeps what "evaluate" held until now, and when that was.
         """
-        with self._writing() as db:
+        with self._writing(synced=True) as db:
             if aside:
                 query = "UPDATE OR REPLACE outcomes SET stage = ? WHERE individual = ? AND stage = 'evaluate'"
                 db.execute(query, (aside, number))
@@ -277,11 +287,14 @@ class Store:
         return None if row is None else _outcome(row)
 
     def borrow(self, other: Store, *, every: bool = False) -> None:
-        """Lets outcomes and checks that are missing here be taken from another record, which this one then closes.
+        """Lets what is missing here be taken from another record, which this one then closes.
+
+        These are outcomes, checks and replies.
 
         Args:
             other: The record, of a run of the same problem.
-            every: Also take what another machine may have caused: time-outs and memory.
+            every: Take all outcomes, also what another machine may have caused: time-outs and memory; but no replies,
+                which a replay gets from its model in their places.
         """
         self._lenders.append((other, every))
 
@@ -333,17 +346,59 @@ class Store:
             return self._borrowed(lambda other: other.check(digest))
         return Outcome(Status(row["status"]), row["reason"], log_tail=row["log_tail"], seconds=row["seconds"])
 
+    # -- learning curves ----------------------------------------------------------------------------------------
+
+    def put_curve(self, digest: str, results: Iterable[PartialResult]) -> None:
+        """Writes what the evaluation of a program reported on its way, in place of what was there."""
+        rows = [(digest, each.step, each.seconds, json.dumps(dict(each.scores))) for each in results]
+        with self._writing() as db:
+            db.execute("DELETE FROM partials WHERE digest = ?", (digest,))
+            db.executemany("INSERT INTO partials VALUES (?, ?, ?, ?)", rows)
+
+    def curve(self, digest: str) -> tuple[PartialResult, ...]:
+        """What the evaluation of a program reported on its way, here or where its outcome may be borrowed."""
+        found = [_partial(row) for row in self._rows("SELECT * FROM partials WHERE digest = ? ORDER BY step", digest)]
+        return tuple(found) or next(filter(None, (other.curve(digest) for other, _ in self._lenders)), ())
+
+    def curves(self, before: int | None = None) -> dict[str, Curve]:
+        """The curves of the programs that were scored or stopped early, by digest.
+
+        Args:
+            before: Only programs of generations before this one; None takes all.
+        """
+        rows = self._rows(
+            "SELECT partials.*, status FROM partials JOIN (SELECT DISTINCT digest, status FROM individuals"
+            " JOIN outcomes ON outcomes.individual = individuals.id AND stage = 'evaluate'"
+            " WHERE status IN (?, ?) AND generation < ?) USING (digest) ORDER BY digest, step",
+            Status.OK,
+            Status.PRUNED,
+            1 << 62 if before is None else before,
+        )
+        found: dict[str, Curve] = {}
+        for row in rows:
+            earlier = found[row["digest"]].results if row["digest"] in found else ()
+            found[row["digest"]] = Curve((*earlier, _partial(row)), whole=row["status"] == Status.OK)
+        return found
+
     # -- exchanges ----------------------------------------------------------------------------------------------
 
-    def put_exchange(self, number: int, turn: int, exchange: Exchange, *, cut: bool = False) -> None:
-        """Writes a question and its answer; `turn` counts an individual's exchanges from 0."""
+    def put_exchange(
+        self, number: int, turn: int, exchange: Exchange, *, cut: bool = False, question: str = ""
+    ) -> None:
+        """Writes a question and its answer; `turn` counts an individual's exchanges from 0.
+
+        Args:
+            question: The request's `key`, by which other runs find the answer; empty lends it to nobody.
+        """
         values = asdict(exchange)
-        columns = [*values, "individual", "turn", "cut", "finished"]
-        row = [*values.values(), number, turn, int(cut), time.time()]
-        with self._writing() as db:
+        columns = [*values, "individual", "turn", "cut", "finished", "question"]
+        row = [*values.values(), number, turn, int(cut), time.time(), question]
+        with self._writing(synced=True) as db:
             marks = ", ".join("?" * len(columns))
             db.execute(f"INSERT OR REPLACE INTO exchanges ({', '.join(columns)}) VALUES ({marks})", row)
-        if self._spent is not None:
+        if self._spent is not None and exchange.taken_from:
+            self._spent["taken"] += 1
+        elif self._spent is not None:
             self._spent["calls"] += 1
             self._spent["unpriced"] += exchange.usd is None
             for name in ("tokens_in", "tokens_cached", "tokens_out", "usd", "seconds"):
@@ -360,10 +415,39 @@ class Store:
         row = self._row(query, number, turn)
         return None if row is None else Asked(_exchange(row), bool(row["cut"]))
 
+    def lent(self, question: str) -> Asked | None:
+        """The answer to a question that a run which lends its record got, marked with that run; None where none has.
+
+        Args:
+            question: The request's `key`.
+        """
+        for other, every in self._lenders:
+            found = None if every else other.answer(question)
+            if found is not None:
+                run = found.exchange.taken_from or str(other.path.parent.resolve())
+                return replace(found, exchange=replace(found.exchange, verdict="", taken_from=run))
+        return None
+
+    def answer(self, question: str) -> Asked | None:
+        """The first answer to a question of this `key` that is recorded here; None when it was never asked."""
+        # the second condition is the index's own: without it the index isn't looked at
+        query = "SELECT * FROM exchanges WHERE question = ? AND question != '' ORDER BY individual, turn LIMIT 1"
+        row = self._row(query, question)
+        return None if row is None else Asked(_exchange(row), bool(row["cut"]))
+
     def recorded(self) -> list[Recorded]:
         """Every exchange of the run, lessons included, in the order of individuals and turns."""
         rows = self._rows("SELECT * FROM exchanges ORDER BY individual, turn")
         return [Recorded(row["individual"], row["turn"], _exchange(row), bool(row["cut"])) for row in rows]
+
+    def unasked(self) -> frozenset[int]:
+        """The children that came about without a question: by random edits."""
+        rows = self._rows(
+            "SELECT id, steps FROM individuals WHERE parents != '[]'"
+            " AND id NOT IN (SELECT individual FROM exchanges WHERE turn >= 0)"
+        )
+        # a lesson that wasn't there leaves no question with the child either
+        return frozenset(row["id"] for row in rows if all(step.operator != "eot" for step in _steps(row["steps"])))
 
     def exchanges(self, number: int) -> tuple[Exchange, ...]:
         """An individual's own exchanges in order."""
@@ -389,9 +473,10 @@ class Store:
         return dict(map(tuple, rows))
 
     def spending(self) -> Mapping[str, float]:
-        """Sums over all exchanges: calls, tokens_in, tokens_cached, tokens_out, usd, unpriced, seconds.
+        """Sums over what was asked: calls, tokens_in, tokens_cached, tokens_out, usd, unpriced, seconds; and `taken`.
 
-        Unpriced are the calls of unknown price; tokens_cached counts those that providers told of.
+        Taken are the replies from other runs' records, which cost nothing here and count in no other sum. Unpriced are
+        the calls of unknown price; tokens_cached counts those that providers told of.
 
         The one process that writes reads them once and then keeps them up: a run looks before every call.
         """
@@ -401,8 +486,10 @@ class Store:
                 " COALESCE(SUM(tokens_cached), 0) AS tokens_cached,"
                 " COALESCE(SUM(tokens_out), 0) AS tokens_out, COALESCE(SUM(usd), 0) AS usd,"
                 " COALESCE(SUM(usd IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds FROM exchanges"
+                " WHERE taken_from = ''"
             )[0]
-            self._spent = dict(zip(row.keys(), row, strict=True))
+            taken = self._rows("SELECT COUNT(*) FROM exchanges WHERE taken_from != ''")[0][0]
+            self._spent = {**dict(zip(row.keys(), row, strict=True)), "taken": taken}
         return dict(self._spent)
 
 
@@ -423,6 +510,10 @@ def _outcome(row: sqlite3.Row) -> Outcome:
         peak_mb=row["peak_mb"],
         taken_from=row["taken_from"],
     )
+
+
+def _partial(row: sqlite3.Row) -> PartialResult:
+    return PartialResult(row["step"], row["seconds"], json.loads(row["scores"]))
 
 
 @lru_cache(maxsize=1024)

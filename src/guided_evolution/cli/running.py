@@ -25,7 +25,8 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
             "multiple": True,
             "help": "The model; several, each with =WEIGHT, are an ensemble: "
             "local, local:NAME, openai:MODEL, anthropic:MODEL, google:MODEL, "
-            "http://host:port/v1#MODEL, scripted:FILE.py or replay:RUN.  [default: local]",
+            "http://host:port/v1#MODEL, scripted:FILE.py, replay:RUN, "
+            "or random: no model, but random edits.  [default: local]",
         },
     ),
     (
@@ -38,6 +39,18 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--p-mate", {"type": float, "help": "Probability that a pair of parents is mated.  [default: 0.35]"}),
     ("--p-mutate", {"type": float, "help": "Probability that a mated child is mutated too.  [default: 0.8]"}),
     ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
+    (
+        "--search",
+        {"help": "evolution, or a baseline: best-of-n (of the seed), sequential (of the best).  [default: evolution]"},
+    ),
+    (
+        "--schedule",
+        {"help": "generational can be repeated exactly, steady keeps both lanes full.  [default: generational]"},
+    ),
+    (
+        "--characters/--no-characters",
+        {"help": "Whether prompts may speak as a character; without, all are plain.  [default: characters]"},
+    ),
     ("--seed", {"type": int, "help": "Seed of every random draw.  [default: 0]"}),
     ("--executor", {"help": "Where evaluations run: local, ray or slurm.  [default: local]"}),
     ("--sbatch", {"help": "Options for sbatch, e.g. '--partition=gpu --account=lab'."}),
@@ -48,6 +61,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
         "--verify/--no-verify",
         {"help": "Evaluate once more, in a fresh process, what enters the front.  [default: verify]"},
+    ),
+    (
+        "--prune/--no-prune",
+        {"help": "Stop an evaluation early when its partial results are hopeless.  [default: no-prune]"},
     ),
     ("--workers", {"type": int, "help": "Evaluations at the same time.  [default: one per two cores]"}),
     ("--llm-parallel", {"type": int, "help": "Model calls at the same time.  [default: 1]"}),
@@ -95,7 +112,7 @@ def settings_for(problem: Problem, options: dict[str, Any]) -> Settings:
     metavar="RUN",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Take the scores of programs that RUN scored already; may be given several times.",
+    help="Take scores of programs that RUN scored already, and replies it got to the same questions; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Try every part once, as `ge check`, estimate the run, and leave it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON at the end.")
@@ -171,7 +188,7 @@ def _resumable(folder: Path, work: Callable[[], Run]) -> Run:
 def _report(finished: Run, as_json: bool) -> None:
     """The end of a run: the front on stdout, everything else on stderr; exit code 130 when interrupted."""
     from guided_evolution import screens, view
-    from guided_evolution.evolution import INTERRUPTED
+    from guided_evolution.nursery import INTERRUPTED
     from guided_evolution.progress import format_seconds, front_table
 
     if as_json:
@@ -187,13 +204,15 @@ def _report(finished: Run, as_json: bool) -> None:
     again = view.verified_counts(finished)
     programs = "1 program" if again["programs"] == 1 else f"{again['programs']} programs"
     twice = f"; {programs} evaluated twice, {again['disagreed']} disagreed" if again["programs"] else ""
+    taken = f", {spent['taken']:.0f} replies taken from other runs" if spent["taken"] else ""
+    early = screens.pruned_text(view.pruned(finished))
     money = f", {spent['usd']:.2f} USD" if spent["usd"] else ""
     if spent["unpriced"]:
         money += f", {spent['unpriced']:.0f} calls at an unknown price"
     click.echo(
         f"\n{finished.stop_reason}: {len(individuals)} individuals, {scored} scored, in "
         f"{format_seconds(finished.seconds)}; {spent['calls']:.0f} model calls, "
-        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{twice}{busy}{follows}\n"
+        f"{spent['tokens_in'] + spent['tokens_out']:,.0f} tokens{money}{taken}{twice}{early}{busy}{follows}\n"
         f"hypervolume {finished.hypervolume():,.6g}. Everything is kept in {finished.folder}\n"
         f"Next: ge diff {finished.folder} ID, ge test {finished.folder}, ge export {finished.folder} ID FOLDER",
         err=True,
@@ -224,6 +243,7 @@ def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None
 
     from guided_evolution import errands, screens, session, view
     from guided_evolution.executors.opening import jail_in_force
+    from guided_evolution.llm.no_model import RANDOM
     from guided_evolution.progress import describe, format_scores
 
     settings = session.resolved(settings)
@@ -239,7 +259,8 @@ def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None
             asked = child.origin.exchanges
             became = f"rejected: {rejected.reason}" if rejected else "a changed child that passes the check"
             seconds = sum(exchange.seconds for exchange in asked)
-            line = f"{asked[0].model} tries {describe(child)}: {len(asked)} question(s), {seconds:.1f} s, {became}"
+            name = asked[0].model if asked else RANDOM
+            line = f"{name} tries {describe(child)}: {len(asked)} question(s), {seconds:.1f} s, {became}"
         else:
             scores = f": {format_scores(problem, value.scores)}" if value.scores else ""
             line = f"{key} passes in {value.seconds:.1f} s, {value.peak_mb:.0f} MB{scores}"

@@ -42,6 +42,27 @@ FORKED = ("check", "evaluate")
 LONG = 300.0
 
 
+class Once:
+    """Passes each partial result of a job on once, also when the job is run again from its beginning."""
+
+    def __init__(self, on_partial: Partial) -> None:
+        self._on_partial = on_partial
+        self._passed = 0
+        self._seen = 0
+
+    def again(self) -> None:
+        """Says that the job begins anew, and with it its partial results."""
+        self._seen = 0
+
+    def __call__(self, scores: dict[str, float]) -> bool | None:
+        """Takes a partial result, and passes it on when it is a new one."""
+        self._seen += 1
+        if self._seen <= self._passed:
+            return None
+        self._passed = self._seen
+        return self._on_partial(scores)
+
+
 def run(
     job: Job,
     folder: Path,
@@ -54,8 +75,8 @@ def run(
     Args:
         job: What to run, and its limits.
         folder: A folder that doesn't exist yet; it is removed at the end.
-        on_partial: Called in this thread with the finite numbers of each partial result; when it returns
-            True the job is stopped and its outcome is PRUNED.
+        on_partial: Called in this thread with the finite numbers of each partial result, once for each; when it
+            returns True the job is stopped and its outcome is PRUNED.
         stop: When it is set the job is stopped and its outcome is LOST.
         server: Where to fork it from; None, or a job that must be fresh, starts new processes.
 
@@ -76,8 +97,11 @@ def run(
     try:
         environment = _fill(job, folder, kept_in)
         if server is not None and _may_fork(job, kept_in):
+            on_partial = once = None if on_partial is None else Once(on_partial)
             with suppress(ServerLostError):
                 return _supervise(job, folder, environment, on_partial, stop, server)
+            if once is not None:
+                once.again()
             # the server died under the job: it is run again, from the start and by itself
             supervisor.remove_tree(folder)
             folder.mkdir(parents=True)

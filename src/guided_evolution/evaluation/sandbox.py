@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 
 from guided_evolution.errors import RunError
@@ -307,9 +309,19 @@ def _mask(path: Path, inside: str) -> tuple[str, ...]:
 
 
 def _open_to_all(folder: Path, most: int = 300) -> bool:
-    """Whether another user can read a folder; judged by its first files."""
-    paths = [folder, *(path for _, path in zip(range(most), folder.rglob("*"), strict=False))]
-    with suppress(OSError):
-        needed = ((path.stat().st_mode, 0o005 if path.is_dir() else 0o004) for path in paths if path.exists())
-        return all(mode & bits == bits for mode, bits in needed)
-    return False
+    """Whether another user can read a folder; judged by its first files.
+
+    What goes while this looks counts for nothing: runs, with the folders of other jobs, may lie in there.
+    """
+    below = (Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in chain([folder], islice(below, most)):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:  # or a link that leads nowhere
+            continue
+        except OSError:
+            return False
+        needed = 0o005 if stat.S_ISDIR(mode) else 0o004
+        if mode & needed != needed:
+            return False
+    return True

@@ -38,6 +38,7 @@ CHUNK = 64 << 10
 MAX_RESULT = 1 << 20
 TICK = 0.1
 DISK_TICK = 0.5
+CLOSE_TICK = 1.0
 MAX_PROCESSES = 512
 BLOCK = 4096
 REMOVE_SECONDS = 120.0
@@ -258,7 +259,7 @@ class Watch:
         """
         self.job, self.scratch, self.nonce = job, folder / "scratch", nonce
         self.tail = bytearray()
-        self.peak = 0
+        self.peak = self._close = 0
         self.code: int | None = None
         self.seconds = 0.0
         self._parent = os.getppid()
@@ -271,7 +272,7 @@ class Watch:
         signal.signal(signal.SIGTERM, self._terminate)
         self.started = time.monotonic()
         self._worker, self._output = spawn(job, self.scratch, nonce)
-        self._look_at_disk = self.started
+        self._look_at_disk = self._look_closer = self.started
         os.set_blocking(self._output, False)
 
     def _terminate(self, *_: object) -> None:
@@ -319,10 +320,16 @@ class Watch:
         """Look at the tree; which resource it used up: "memory", "disk", "processes" or none."""
         processes = tree(os.getpid())
         total = sum(processes.values())
+        now = time.monotonic()
         if total > self.peak and len(processes) > 1:
-            # Forked children share most of their pages: look closer before anything is held against them.
-            total = sum(_proportional(pid, resident) for pid, resident in processes.items())
-        if (now := time.monotonic()) >= self._look_at_disk:
+            # Forked children share most of their pages: look closer before anything is held against them. That takes
+            # more time than all the rest, so below the limit it is done often only at first.
+            if total > self.job["memory_mb"] * MIB or now >= self._look_closer:
+                total = self._close = sum(_proportional(pid, resident) for pid, resident in processes.items())
+                self._look_closer = now + min(CLOSE_TICK, max(TICK, now - self.started))
+            else:
+                total = self._close
+        if now >= self._look_at_disk:
             disk, memory = disk_use(self.scratch, processes)
             total += memory
             self._look_at_disk = now + max(DISK_TICK, (time.monotonic() - now) / SHARE)

@@ -24,7 +24,8 @@ class Executor(Protocol):
 
         Args:
             job: What to run.
-            on_partial: Called in another thread with each partial result; returning True prunes the job.
+            on_partial: Called in another thread with each partial result, once for each also where a job is run
+                again; returning True prunes the job.
 
         Returns:
             A future of the outcome; it carries a RunError only when the job couldn't be run at all. A job

@@ -23,7 +23,7 @@ from typing import Any
 
 from guided_evolution.errors import RunError, UsageError
 from guided_evolution.evaluation import Job, pipe
-from guided_evolution.evaluation.launch import Partial
+from guided_evolution.evaluation.launch import Once, Partial
 from guided_evolution.executors.local import SHORT
 from guided_evolution.individual import Outcome, Status
 from guided_evolution.locations import CACHE_VARIABLE, cache_folder
@@ -103,8 +103,8 @@ class RayExecutor:
     """Runs jobs on the cluster that RAY_ADDRESS names, or on a Ray of its own on this machine.
 
     An evaluation asks Ray for its CPU threads, GPUs and memory. The stages "check" and "prepare" ask for nothing, so
-    they never wait behind evaluations. A job whose node or actor dies is run once more; its partial results then
-    begin anew.
+    they never wait behind evaluations. A job whose node or actor dies is run once more; the partial results
+    that it gave already are then not passed on again.
 
     Attributes:
         slots: The number of workers; without one, the cluster's CPUs when the run began.
@@ -154,11 +154,14 @@ class RayExecutor:
 
     def _run(self, job: Job, on_partial: Partial | None) -> Outcome:
         errors = self._ray.exceptions
+        once = None if on_partial is None else Once(on_partial)
         for again in (False, True):
+            if again and once is not None:
+                once.again()
             if self._stop.is_set():
                 return Outcome(Status.LOST, "stopped before it began")
             try:
-                return self._attempt(job, on_partial, again)
+                return self._attempt(job, once, again)
             except errors.RayTaskError as error:
                 raise RunError(f"the job {job.name} could not be run on its Ray node: {_last_line(error)}") from error
             except errors.RayError as error:

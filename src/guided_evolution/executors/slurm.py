@@ -22,7 +22,7 @@ from pathlib import Path
 
 from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job
-from guided_evolution.evaluation.launch import Partial
+from guided_evolution.evaluation.launch import Once, Partial
 from guided_evolution.executors.local import SHORT, LocalExecutor
 from guided_evolution.executors.slurm_commands import FRESH_SECONDS, Listing, NoAnswerError, Seen, Slurm
 from guided_evolution.executors.slurm_folder import JobFolder
@@ -169,16 +169,19 @@ class SlurmExecutor:
 
     def _see_through(self, job: Job, place: JobFolder, number: int | None, on_partial: Partial | None) -> Outcome:
         """Hands the job in where nobody did, and follows it; once more where Slurm lost it."""
+        once = None if on_partial is None else Once(on_partial)
         while True:
             if number is None:
                 place.begin_again()
                 number = self._hand_in(job, place)
             if number is None:
                 return Outcome(Status.LOST, "stopped before it began")
-            outcome = self._follow(number, place, on_partial)
+            outcome = self._follow(number, place, once)
             if outcome is not None:
                 return outcome
             number = None
+            if once is not None:
+                once.again()
 
     def _taken_up(self, place: JobFolder) -> int | None:
         """The Slurm job that an earlier session handed in, also when it was killed before it noted the number."""
@@ -228,7 +231,8 @@ class SlurmExecutor:
             for values in scores:
                 if on_partial is not None and on_partial(values) and not document:
                     self._cancel(number, place)
-                    return Outcome(Status.PRUNED, "stopped early by the run")
+                    seconds = float(place.outcome().get("seconds", 0.0))
+                    return Outcome(Status.PRUNED, "stopped early by the run", seconds=seconds)
             if "error" in document:
                 raise RunError(document["error"])
             if document and document["status"] != Status.LOST:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -30,6 +32,15 @@ class Request:
     max_tokens: int = 1000
     seed: int | None = None
     individual: int | None = None
+
+    def key(self, model: str) -> str:
+        """A SHA-256, in hexadecimal, of everything that decides the reply of a model of this name.
+
+        Two requests with the same key are the same question, whoever asks.
+        """
+        sampling = [self.temperature, self.top_p, self.max_tokens, self.seed]
+        question = [model, self.purpose, self.system, self.prompt, *sampling]
+        return hashlib.sha256(json.dumps(question).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +99,26 @@ class Priced(Protocol):
 
     def price(self, tokens_in: int, tokens_out: int) -> float | None:
         """What a call costs in US dollars; None when it is not known, 0 for a model of one's own."""
+        ...
+
+
+@runtime_checkable
+class Unasked(Protocol):
+    """A model that makes some individuals, or all, without being asked: random edits stand for its replies."""
+
+    def unasked(self, individual: int) -> bool:
+        """Whether the individual of this id is one of them."""
+        ...
+
+
+@runtime_checkable
+class Opening(Protocol):
+    """A model that takes a while before it can answer its first request, and can use the time of the seed's scoring."""
+
+    async def open(self) -> None:
+        """Gets ready; a request that comes meanwhile waits for it, and one without it does the same by itself.
+
+        Raises:
+            ModelError: As `LLM.ask`.
+        """
         ...

@@ -147,6 +147,15 @@ class ClientLLM:
             return 0.0
         return _list_price(self._endpoint, tokens_in, tokens_out)
 
+    async def open(self) -> None:
+        """Imports the client library, about two seconds of work in a thread; nothing is sent.
+
+        Raises:
+            ModelError: When the provider's package or key is missing.
+        """
+        with provider_border(self._name):
+            await self._connected()
+
     async def ask(self, request: Request, on_text: OnText | None = None) -> Reply:
         """Answers a request; `on_text` gets each piece of the reply as it arrives.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from guided_evolution.errors import UsageError
-from guided_evolution.llm import LLM, Priced, Reply, Request
+from guided_evolution.llm import LLM, Opening, Priced, Reply, Request
 
 
 class Ensemble:
@@ -43,6 +43,12 @@ class Ensemble:
     async def ask(self, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:
         """Asks the first member."""
         return await self.members[0][0].ask(request, on_text)
+
+    async def open(self) -> None:
+        """Opens every member that takes a while."""
+        for model, _ in self.members:
+            if isinstance(model, Opening):
+                await model.open()
 
     async def close(self) -> None:
         """Closes every member."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from guided_evolution.errors import ModelError
@@ -31,7 +31,15 @@ class Recorded:
 class RecordedLLM:
     """Answers a prompt with the reply that a run recorded for it, and costs nothing."""
 
-    def __init__(self, name: str, recorded: Iterable[Recorded], *, small: bool, in_place: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        recorded: Iterable[Recorded],
+        *,
+        small: bool,
+        in_place: bool = False,
+        unasked: Collection[int] = (),
+    ) -> None:
         """Gets ready to answer.
 
         Args:
@@ -39,8 +47,10 @@ class RecordedLLM:
             recorded: The exchanges; the same prompt may occur several times.
             small: Whether the recorded model was treated as a small one; it decides on what is asked.
             in_place: Give each child its own replies in their order, also when it is asked in other words now.
+            unasked: The individuals that random edits made.
         """
         self._in_place = in_place
+        self._unasked = frozenset(unasked)
         self._own: dict[object, list[Recorded]] = defaultdict(list)
         self._name = name
         self._small = small
@@ -62,6 +72,10 @@ class RecordedLLM:
     def small(self) -> bool:
         """Whether the recorded model was treated as a small one."""
         return self._small
+
+    def unasked(self, individual: int) -> bool:
+        """Whether random edits made the individual of this id in the recorded run, so that they do again."""
+        return individual in self._unasked
 
     async def ask(self, request: Request, on_text: Callable[[str], None] | None = None) -> Reply:
         """Answers with a reply that was recorded for this prompt.

@@ -15,11 +15,12 @@ from guided_evolution.llm.client import ClientLLM, Endpoint, build_model, key_fr
 from guided_evolution.llm.download import Progress
 from guided_evolution.llm.ensemble import Ensemble, split_weight
 from guided_evolution.llm.local import LocalLLM
+from guided_evolution.llm.no_model import RANDOM, NoModel
 from guided_evolution.llm.scripted import ScriptedLLM
 
 FORMS = (
     "local, local:NAME, openai:MODEL (also anthropic:, google: and others), http://host:port/v1#MODEL, "
-    "scripted:FILE.py, replay:RUN"
+    "scripted:FILE.py, replay:RUN, random (no model: random edits)"
 )
 
 
@@ -69,6 +70,8 @@ def open_llm(
     """
     head, _, rest = spec.strip().partition(":")
     try:
+        if spec.strip() == RANDOM:
+            return NoModel()
         if head == "local":
             if spec.strip() == "local:":
                 raise _wrong(spec)

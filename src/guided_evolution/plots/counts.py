@@ -21,7 +21,14 @@ STAGES = {
     "improved": ("improved on its parent", ORANGE),
     "reached": ("reached the front", GREEN),
 }
-STATUS_COLOURS = {"rejected": GREY, "crashed": RED, "timed_out": ORANGE, "out_of_memory": PINK, "lost": SKY}
+STATUS_COLOURS = {
+    "rejected": GREY,
+    "crashed": RED,
+    "timed_out": ORANGE,
+    "out_of_memory": PINK,
+    "lost": SKY,
+    "pruned": BLUE,
+}
 MOST_ROWS = 14
 
 

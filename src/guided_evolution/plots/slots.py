@@ -22,6 +22,7 @@ COLOURS = {
     "ok": GREEN,
     "crashed": RED,
     "timed_out": ORANGE,
+    "pruned": SKY,
 }
 MOST_BARS = 1500
 MOST_SLOTS = 24

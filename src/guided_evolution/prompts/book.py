@@ -21,7 +21,8 @@ CATEGORIES = (
     "uncommon",
     "significant",
 )
-CHARACTERS = ("plain", "expert", "magoo", "scientist")
+PLAIN = "plain"
+CHARACTERS = (PLAIN, "expert", "magoo", "scientist")
 MATINGS = ("mate_accuracy", "mate_efficiency")
 
 _COMMON = {"summary", "name", "block", "rules", "keep"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from guided_evolution import view
-from guided_evolution.individual import Individual
+from guided_evolution.individual import Individual, Status
 from guided_evolution.progress import describe, format_seconds, format_twice, format_value
 from guided_evolution.run import Run
 
@@ -93,13 +93,17 @@ def _comparison(headline: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _cost(run: Run, progress: Mapping[str, Any], headline: Mapping[str, Any] | None) -> Rows:
     spent = run.spending
-    failed = sum(not each.ok for each in run.individuals)
+    early = view.pruned(run)
+    stopped = sum(each.status is Status.PRUNED for each in run.individuals)
+    failed = sum(not each.ok for each in run.individuals) - stopped
     whole = {
         "individuals": f"{len(run.individuals):,} ({failed:,} failed)",
         "evaluations": f"{len(progress['id']):,}",
+        **({"stopped early": _early(early)} if early["programs"] else {}),
         "model calls": f"{spent['calls']:,.0f}",
         "model tokens": _tokens(spent["tokens_in"] + spent["tokens_out"]),
         "money": money(spent["usd"], spent["unpriced"]),
+        **({"replies taken from other runs": f"{spent['taken']:,.0f}"} if spent["taken"] else {}),
         "wall-clock time": format_seconds(run.seconds),
     }
     found = headline["found"] if headline and headline["beats_seed"] else None
@@ -110,6 +114,12 @@ def _cost(run: Run, progress: Mapping[str, Any], headline: Mapping[str, Any] | N
         until["money"] = money(found["usd"], spent["unpriced"])
         until["wall-clock time"] = format_seconds(found["seconds"])
     return [[name, until[name], whole[name]] for name in whole]
+
+
+def _early(counts: Mapping[str, Any]) -> str:
+    """How many evaluations were stopped early, and what that saved."""
+    saved = "" if counts["seconds"] is None else f", about {format_seconds(counts['seconds'])} saved"
+    return f"{counts['programs']:,}{saved}"
 
 
 def _tokens(count: float) -> str:

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from guided_evolution import view
 from guided_evolution.errors import RunError
-from guided_evolution.individual import Exchange, Individual
+from guided_evolution.individual import Exchange, Individual, Status
 from guided_evolution.progress import format_twice
 from guided_evolution.ui.archive import archive_stem, zipped
 from guided_evolution.ui.code import CONTEXT, coloured
@@ -51,6 +51,7 @@ class IndividualPages:
                 scores=_scores(reading, one),
                 test=reading.tests.get(one.id),
                 twice=_twice(reading, one),
+                curve=reading.run.curve(one.genome.digest) if one.status is not Status.REJECTED else (),
                 way=view.trunk(reading.run, one.id),
                 children=children[:MANY],
                 children_more=max(0, len(children) - MANY),
@@ -123,8 +124,11 @@ def _twice(reading: Reading, one: Individual) -> str:
 
 def _cost(exchanges: Sequence[Exchange]) -> dict[str, float]:
     """Sums over an individual's own questions, named as `Store.spending` names them."""
+    taken = sum(bool(each.taken_from) for each in exchanges)
+    exchanges = [each for each in exchanges if not each.taken_from]
     return {
         "calls": len(exchanges),
+        "taken": taken,
         "tokens": sum((each.tokens_in or 0) + (each.tokens_out or 0) for each in exchanges),
         "usd": sum(each.usd or 0.0 for each in exchanges),
         "unpriced": sum(each.usd is None for each in exchanges),

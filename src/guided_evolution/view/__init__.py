@@ -14,6 +14,7 @@ from typing import Any
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.run import Run
 from guided_evolution.view.course import entered, series
+from guided_evolution.view.early import pruned
 from guided_evolution.view.lineage import ancestry, edges, trunk
 from guided_evolution.view.measurements import verified, verified_counts
 from guided_evolution.view.slots import advice, lane_use, lanes
@@ -41,6 +42,7 @@ __all__ = [
     "named",
     "operator_counts",
     "outcome_document",
+    "pruned",
     "refusals",
     "run_document",
     "series",
@@ -81,6 +83,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "lineage": edges(run),
         "lanes": {"use": dict(lane_use(run)), "intervals": lanes(run)},
         "verified": verified_counts(run),
+        "pruned": pruned(run),
         "tests": {str(number): outcome_document(outcome) for number, outcome in run.tests.items()},
         "versions": dict(run.versions),
         "machine": dict(run.machine),
@@ -141,6 +144,11 @@ def detail_document(run: Run, number: int) -> dict[str, Any]:
     document["feedback"] = outcome.feedback if outcome else ""
     document["log_tail"] = outcome.log_tail if outcome else ""
     document["peak_mb"] = outcome.peak_mb if outcome else None
+    document["partials"] = [
+        {"step": each.step, "seconds": each.seconds, "scores": dict(each.scores)}
+        for each in run.curve(individual.genome.digest)
+        if outcome is not None and individual.status != "rejected"
+    ]
     document["files"] = individual.genome.files
     document["exchanges"] = [exchange_document(exchange) for exchange in individual.origin.exchanges]
     document["lessons"] = [
@@ -202,7 +210,7 @@ def prompt_sharing(run: Run) -> dict[str, float | None]:
     """
     earlier: dict[str, list[str]] = {}
     begun = length = 0
-    for exchange in (each.exchange for each in run.recorded):
+    for exchange in (each.exchange for each in run.recorded if not each.exchange.taken_from):
         known = earlier.setdefault(exchange.model, [])
         place = bisect_left(known, exchange.prompt)
         neighbours = known[max(0, place - 1) : place + 1]  # the longest common prefix is with a neighbour in the order

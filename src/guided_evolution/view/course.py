@@ -76,9 +76,9 @@ def entered(run: Run, progress: dict[str, Any] | None = None) -> set[int]:
 
 
 def _spent(run: Run, times: Sequence[float]) -> dict[str, list[float]]:
-    ends = np.array([call.finished for call in run.calls])
-    tokens = np.cumsum([0, *((call.tokens_in or 0) + (call.tokens_out or 0) for call in run.calls)])
-    money = np.cumsum([0.0, *(call.usd or 0.0 for call in run.calls)])
+    ends = np.array([call.finished for call in run.paid_calls])
+    tokens = np.cumsum([0, *((call.tokens_in or 0) + (call.tokens_out or 0) for call in run.paid_calls)])
+    money = np.cumsum([0.0, *(call.usd or 0.0 for call in run.paid_calls)])
     upto = np.searchsorted(ends, np.array(times), side="right")
     begun = run.created
     return {

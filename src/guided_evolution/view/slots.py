@@ -22,7 +22,7 @@ def lanes(run: Run) -> list[dict[str, Any]]:
     began, `individual`, and `kind`: a question's purpose or an evaluation's status. The problem's cheap check, which is
     not timed to a moment, is left out.
     """
-    asked = ((call.finished, call.seconds, call.individual, call.purpose) for call in run.calls)
+    asked = ((call.finished, call.seconds, call.individual, call.purpose) for call in run.paid_calls)
     scored = ((ended, outcome.seconds, number, kind) for ended, outcome, number, kind in _evaluations(run))
     rows = [*_placed(MODEL, asked, run.created), *_placed(EVALUATION, scored, run.created)]
     return sorted(rows, key=lambda row: row["start"])

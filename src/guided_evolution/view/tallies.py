@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from guided_evolution.individual import Individual, Status, Step
+from guided_evolution.llm.no_model import RANDOM
+from guided_evolution.random_operators import SWAP
 from guided_evolution.run import Run
 from guided_evolution.store import Call
 
@@ -36,14 +38,16 @@ def breakdown(run: Run, entered: set[int]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, ...], dict[str, int]] = {}
     for child in run.individuals:
         for step, asked in _work(child, calls[child.id]):
-            model = asked[-1].model if asked else ""
+            # random edits ask nothing: whatever came of them passed
+            unasked = step.operator == RANDOM or step.category == SWAP
+            model = asked[-1].model if asked else RANDOM if unasked else ""
             key = (step.operator, step.block, step.category, step.character, model)
             row = rows.setdefault(key, dict.fromkeys(COUNTS, 0))
-            passed = any(not call.verdict for call in asked)
+            passed = any(not call.verdict for call in asked) or (unasked and child.status is not Status.REJECTED)
             lives = passed and child.ok
             row["tried"] += 1
             row["asked"] += len(asked)
-            row["parsed"] += any(not call.verdict or call.verdict.startswith(CHECK_FAILED) for call in asked)
+            row["parsed"] += unasked or any(not call.verdict or call.verdict.startswith(CHECK_FAILED) for call in asked)
             row["passed"] += passed
             row["scored"] += lives
             row["improved"] += lives and improved(run, child, run.by_id.get(child.origin.parents[0]))

@@ -94,8 +94,8 @@ def change(run: Run, number: int) -> dict[str, Any]:
 
 
 def _question(exchange: Exchange) -> dict[str, Any]:
-    names = ("purpose", "model", "prompt", "reply", "temperature", "tokens_in", "tokens_out", "usd", "seconds")
-    return {name: getattr(exchange, name) for name in names}
+    facts = ("purpose", "model", "prompt", "reply", "temperature", "tokens_in", "tokens_out", "usd", "seconds")
+    return {name: getattr(exchange, name) for name in (*facts, "taken_from")}
 
 
 def _tested(run: Run, champion: Individual) -> list[dict[str, Any]] | None:

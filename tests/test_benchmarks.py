@@ -1,0 +1,75 @@
+"""The benchmarks still run, and count what they claim to count; their figures are measured by hand."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def lanes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(FOLDER / "throughput")
+    return importlib.import_module("lanes")
+
+
+def measured(script: str, tmp_path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
+    command = [
+        sys.executable,
+        str(FOLDER / script / "measure.py"),
+        *arguments,
+        "--json",
+        str(tmp_path / "figures.json"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads((tmp_path / "figures.json").read_text())
+
+
+def test_the_floor_is_that_of_two_stages(lanes: Any) -> None:
+    assert lanes.Work(64, 8, 1.0).floor == 64 / 8 + 1
+    unequal = lanes.Work(64, 8, 1.0, unequal=True)
+    again = lanes.Work(512, 1, 1.0, unequal=True)
+    assert unequal.duration("model", 5) == again.duration("model", 5) != unequal.duration("evaluation", 5)
+    mean = sum(again.duration("model", number) for number in range(1, 513)) / 512
+    assert mean == pytest.approx(1.0, abs=0.1)
+    assert unequal.floor > sum(unequal.duration("model", number) for number in range(1, 65)) / 8
+
+
+def test_a_run_that_leaves_work_out_is_compared_with_no_floor(
+    lanes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER / "throughput")
+    sys.modules.pop("measure", None)
+    measure = importlib.import_module("measure")
+    work = lanes.Work(2, 1, 1.0)
+    asked = [lanes.Interval(1, 0.0, 1.0), lanes.Interval(2, 1.0, 2.0)]
+    tried = [lanes.Interval(0, 0.0, 1.0), lanes.Interval(1, 1.0, 2.0), lanes.Interval(2, 2.0, 3.0)]
+    whole = measure.figures(work, asked, tried, begin=-1.0, end=4.0)
+    assert (whole["ratio"], whole["outside"], whole["model_use"]) == (1.0, 2.0, pytest.approx(2 / 3))
+    twice = measure.figures(work, asked, [*tried[:2], tried[1]], begin=-1.0, end=4.0)
+    assert (twice["evaluations"], twice["distinct"], twice["ratio"]) == (2, 1, None)
+    sys.modules.pop("measure", None)
+
+
+def test_throughput_sees_every_candidate_once(tmp_path: Path) -> None:
+    options = ["--only", "generational", "--candidates", "4", "--slots", "2", "--durations", "equal"]
+    text, figures = measured("throughput", tmp_path, *options, "--seconds", "0.05")
+    assert "| 4 | 2 | equal | 0.2 |" in text
+    (row,) = figures["runs"]
+    assert (row["requests"], row["replies"], row["evaluations"], row["distinct"]) == (4, 4, 4, 4)
+    assert row["ratio"] >= 1
+
+
+def test_the_controller_is_measured_at_both_ends_of_a_run(tmp_path: Path) -> None:
+    text, figures = measured("controller", tmp_path, "--candidates", "48", "--schedules", "generational")
+    assert text.count("| generational | 48 |") == 2
+    assert [row["front_size"] for row in figures["runs"]] == [10, 49]
+    assert all(row["first_ms"] > 0 and row["last_ms"] > 0 for row in figures["runs"])
