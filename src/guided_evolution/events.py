@@ -17,7 +17,9 @@ class Event:
             names the run that it was taken from, which paid for it), "refused" (it
             can't be used), "check", "evaluate" (a worker started), "partial" (it reported), "individual" (an
             individual is done), "verify" (it is evaluated once more), "verified" (it was), "generation" (a generation
-            is done), "note", "stop", "end" (the session is over, in whatever way: `status`).
+            is done), "interruptible" (the run goes on another thread than the main one, whose signals it doesn't hear:
+            `interrupt`, callable from any thread until the end, does as one Ctrl-C), "note", "stop", "end" (the session
+            is over, in whatever way: `status`).
         individual: The id it is about; None for the run as a whole.
         text: A line or a piece of text.
         data: Further values, by kind.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import platform
 import re
@@ -202,7 +203,7 @@ async def _evolve(problem: Problem, settings: Settings, store: Store, listeners:
     store.put_meta(slots=[*store.meta("slots", []), [store.meta("seconds", 0.0), executor.slots]])
     try:
         evolution = Evolution(problem, settings, store, llm, executor, listeners)
-        with _interruptible(evolution), _opening(llm):
+        with _interruptible(evolution, listeners), _opening(llm):
             await prepare(problem, executor, listeners)
             await evolution.run()
     finally:
@@ -225,11 +226,8 @@ def _opening(llm: LLM) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interruptible(evolution: Evolution) -> Iterator[None]:
-    """The first Ctrl-C lets what is in flight finish, the second stops now."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _interruptible(evolution: Evolution, listeners: Sequence[Listener]) -> Iterator[None]:
+    """The first Ctrl-C lets what is in flight finish, the second stops now; on another thread, listeners hear how."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     count = 0
 
@@ -240,6 +238,12 @@ def _interruptible(evolution: Evolution) -> Iterator[None]:
         if count > 1 and task is not None:
             task.cancel()
 
+    if threading.current_thread() is not threading.main_thread():
+        for listener in listeners:
+            data = {"interrupt": functools.partial(loop.call_soon_threadsafe, interrupt)}
+            listener.on(Event("interruptible", data=data))
+        yield
+        return
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, interrupt)
     try:

@@ -7,7 +7,7 @@ import warnings
 
 import click
 
-from guided_evolution.cli import reading, replaying, running, setting_up, watching
+from guided_evolution.cli import ablating, reading, replaying, running, setting_up, watching
 from guided_evolution.errors import GuidedEvolutionError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -51,6 +51,7 @@ for command in (
     running.run,
     running.resume,
     running.check,
+    ablating.ablate,
     replaying.replay,
     reading.runs,
     reading.show,

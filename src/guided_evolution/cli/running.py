@@ -75,7 +75,8 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options of `ge run`."""
     for name, details in reversed(_OPTIONS):
         command = click.option(name, **({"default": None} | details))(command)
     return command
@@ -93,7 +94,8 @@ def _trackers(names: tuple[str, ...]) -> list[Tracker]:
     return [open_tracker(name) for name in dict.fromkeys(names)]
 
 
-def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
+def settings_for(problem: Problem, options: dict[str, Any]) -> Settings:
+    """The settings that a problem and a command line ask for."""
     from guided_evolution.settings import Settings
 
     settings = Settings().with_changes(problem.evolution, str(problem.folder / "problem.toml: evolution"))
@@ -102,7 +104,7 @@ def _settings(problem: Problem, options: dict[str, Any]) -> Settings:
 
 @click.command()
 @click.argument("problem", type=click.Path(path_type=Path))
-@_run_options
+@run_options
 @_track
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME-TIME]")
 @click.option(
@@ -129,7 +131,7 @@ def run(
     from guided_evolution.problem import Problem
 
     loaded = Problem.load(problem)
-    settings = _settings(loaded, options)
+    settings = settings_for(loaded, options)
     if dry_run:
         check_executor(session.resolved(settings))
         _try(loaded, settings, as_json=as_json)
@@ -231,7 +233,7 @@ def check(problem: Path, llm: str | None, sandbox: str | None) -> None:
     from guided_evolution.problem import Problem
 
     loaded = Problem.load(problem)
-    _try(loaded, _settings(loaded, {"llm": llm, "sandbox": sandbox}))
+    _try(loaded, settings_for(loaded, {"llm": llm, "sandbox": sandbox}))
 
 
 def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None:

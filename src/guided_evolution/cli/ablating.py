@@ -1,0 +1,190 @@
+"""The verb that compares: several arms, several seeds, equal budgets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guided_evolution.cli.fetching import fetch_if_local
+from guided_evolution.cli.running import run_options, settings_for
+from guided_evolution.cli.speech import console, print_json, progress_for
+from guided_evolution.errors import UsageError
+
+if TYPE_CHECKING:
+    from guided_evolution.ablation.plan import Cell, Plan
+    from guided_evolution.events import Listener
+    from guided_evolution.problem import Problem
+    from guided_evolution.settings import Settings
+
+SEEDS = 8
+
+
+@click.command()
+@click.argument("target", metavar="PROBLEM|FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--arms",
+    metavar="NAME,...",
+    help="The arms: full, no-eot, no-eot-no-crp, no-mating, best-of-n, sequential, random. The others are compared "
+    "with the first.  [default: full,no-eot,no-eot-no-crp,best-of-n]",
+)
+@click.option(
+    "--arm",
+    "own",
+    metavar="NAME:KEY=VALUE,...",
+    multiple=True,
+    help="An arm of your own: options of a run that differ; repeatable.",
+)
+@click.option("--seeds", type=int, help=f"Runs of each arm, with seeds from --seed on.  [default: {SEEDS}]")
+@run_options
+@click.option("--folder", type=click.Path(path_type=Path), help="Where it is kept.  [default: runs/ablate-NAME-TIME]")
+@click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help="Runs at the same time.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def ablate(
+    target: Path,
+    arms: str | None,
+    own: tuple[str, ...],
+    seeds: int | None,
+    folder: Path | None,
+    parallel: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare ways to search PROBLEM, at equal numbers of evaluations and over several seeds.
+
+    Every run is an ordinary one, and may score --max-evaluations programs; without, as many as its generations have.
+    Given the FOLDER of an ablation that was stopped, it goes on; of a finished one, it shows the results again.
+    """
+    from guided_evolution import session
+    from guided_evolution.ablation.running import Runner
+
+    plan, root = _planned(target, folder, (arms, own, seeds), options)
+    for settings in {plan.settings_of(cell) for cell in plan.cells}:
+        fetch_if_local(*settings.models)
+    with session.locked(root):
+        plan.write(root)
+        runner = Runner(plan, root, _progress(plan, root, alone=parallel == 1))
+        if not runner.run(parallel):
+            left = len(runner.pending())
+            click.echo(f"Stopped with {left} of {len(plan.cells)} runs to do; `ge ablate {root}` goes on.", err=True)
+            sys.exit(130)
+    _show(plan, root, as_json)
+
+
+def _planned(
+    target: Path, folder: Path | None, wanted: tuple[str | None, Sequence[str], int | None], options: dict[str, Any]
+) -> tuple[Plan, Path]:
+    """The plan with its folder: the one that is there already, if what is asked for agrees with it, else a new one."""
+    from guided_evolution import session
+    from guided_evolution.ablation import plan as plans
+    from guided_evolution.ablation.arms import choose
+    from guided_evolution.problem import Problem
+    from guided_evolution.settings import Settings
+
+    names, own, seeds = wanted
+    again = (target / plans.FILE).is_file()
+    if again and folder is not None:
+        raise UsageError(f"{target} is an ablation's folder already; leave --folder out.")
+    root = target if again else folder
+    if root is not None and (root / plans.FILE).is_file():
+        kept = plans.Plan.read(root)
+        problem = Problem.load(kept.problem if again else target)
+        changes = options | {"llm": options["llm"] or None}
+        settings = Settings().with_changes(kept.settings, str(root)).with_changes(changes, "ge ablate")
+        arms = kept.arms if names is None and not own else choose(names, own)
+        count = len(kept.seeds) if seeds is None else seeds
+        kept.require_same(plans.Plan.make(problem, settings, arms, count), root)
+        return kept, root
+    problem = Problem.load(target)
+    problem.genome()
+    plan = plans.Plan.make(
+        problem, settings_for(problem, options), choose(names, own), SEEDS if seeds is None else seeds
+    )
+    named = replace(problem, name=f"ablate-{problem.name}")
+    return plan, root or session.default_folder(named, Path("runs"))
+
+
+def _progress(plan: Plan, root: Path, *, alone: bool) -> Callable[[Cell, Settings], list[Listener]]:
+    """What tells of each run: the live panel where one goes at a time in a terminal, else lines that name the run."""
+    from guided_evolution.problem import Problem
+
+    problem = Problem.load(plan.problem)
+    cells = plan.cells
+
+    def listening(cell: Cell, settings: Settings) -> list[Listener]:
+        click.echo(f"run {cells.index(cell) + 1} of {len(cells)}: {cell.label}", err=True)
+        return [_Panel(problem, settings) if alone and console().is_terminal else _Lines(cell, problem, settings)]
+
+    return listening
+
+
+class _Panel:
+    """The live panel of one run, which goes when the run ends."""
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self._progress = progress_for(problem, settings)
+
+    def on(self, event: Any) -> None:
+        if event.kind == "start":
+            self._progress.__enter__()
+        self._progress.on(event)
+        if event.kind == "end":
+            self._progress.__exit__()
+
+
+class _Lines:
+    """Plain lines, each of which names its run."""
+
+    def __init__(self, cell: Cell, problem: Problem, settings: Settings) -> None:
+        from guided_evolution.progress import PlainProgress
+
+        self._name = f"{cell.arm.name}/seed-{cell.seed}"
+        self._progress = PlainProgress(problem, settings, self)  # type: ignore[arg-type]
+
+    def on(self, event: Any) -> None:
+        self._progress.on(event)
+
+    def write(self, text: str) -> None:
+        click.echo(f"{self._name}  {text}", nl=False, err=True)
+
+    def flush(self) -> None:
+        return
+
+
+def _show(plan: Plan, root: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from guided_evolution import view
+    from guided_evolution.ablation import results
+
+    runs = results.gather(plan, root)
+    found = results.compare(plan, runs)
+    told = {each.arm: results.sentence(each, plan.arms[0].name) for each in found}
+    if as_json:
+        rows = [{**asdict(each), "mean": each.mean, "sentence": told[each.arm]} for each in found]
+        document = {"plan": plan.to_json(), "runs": [asdict(run) for run in runs], "comparisons": rows}
+        print_json({"schema": view.SCHEMA, **document})
+        return
+    head = ("arm", "hypervolume %", "evaluations", "taken", "children", "calls", "replies taken", "tokens", "hours")
+    table = Table(*head, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    short = []
+    for arm in plan.arms:
+        mine = [run for run in runs if run.arm == arm.name]
+        mean = sum(run.volume for run in mine) / len(mine)
+        names = ("evaluations", "taken", "children", "calls", "replies_taken", "tokens")
+        sums = [f"{sum(getattr(run, name) for run in mine):,}" for name in names]
+        table.add_row(arm.name, f"{mean:.1f}", *sums, f"{sum(run.seconds for run in mine) / 3600:.2f}")
+        short += [run for run in mine if run.evaluations < plan.evaluations]
+    console(stderr=False).print(table)
+    for text in told.values():
+        click.echo(text)
+    for run in short:
+        used = f"used {run.evaluations} of {plan.evaluations} evaluations ({run.stop_reason})"
+        click.echo(f"{run.arm}, seed {run.seed} {used}.")
+    click.echo(f"Everything is kept in {root}", err=True)
