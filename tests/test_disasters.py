@@ -120,7 +120,8 @@ def test_a_full_disk_stops_the_run_with_one_line_and_loses_nothing(home: Path, s
     assert "ge resume" in said[0]
     before = story(run)
     assert len(before) >= after
-    assert "full" in refusal("resume", run) or "No space left" in refusal("resume", run)
+    refused = refusal("resume", run)
+    assert "full" in refused or "No space left" in refused
     assert story(run) == before
     (small_disk / "filler").unlink()
     ge("resume", run)

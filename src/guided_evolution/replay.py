@@ -180,7 +180,7 @@ def _compared(old: Run, new: Run, ended: str) -> Replay:
             programs[before.id] = "was not made again"
             continue
         asked = [old.individual(before.id), new.individual(before.id)]
-        if differs := _difference(*asked):
+        if differs := _difference(*asked, twins=old.settings.get("schedule") != "steady"):
             programs[before.id] = differs
             continue
         if [call.prompt for call in asked[0].origin.exchanges] != [call.prompt for call in asked[1].origin.exchanges]:
@@ -191,13 +191,17 @@ def _compared(old: Run, new: Run, ended: str) -> Replay:
     return Replay(new, old.folder, len(finished), programs, prompts, scores, front, ended)
 
 
-def _difference(before: Individual, after: Individual) -> str:
-    """The first thing in which the making of two individuals differs, in words; empty when nothing does."""
+def _difference(before: Individual, after: Individual, *, twins: bool) -> str:
+    """The first thing in which the making of two individuals differs, in words; empty when nothing does.
+
+    Args:
+        twins: Whether it matters which of two equal programs came first; without generations that is a matter of speed.
+    """
     if dict(before.genome.files) != dict(after.genome.files):
         return "another program"
     if before.origin.parents != after.origin.parents:
         return "other parents"
-    if before.origin.steps != after.origin.steps or before.twin != after.twin:
+    if before.origin.steps != after.origin.steps or (twins and before.twin != after.twin):
         return "other steps"
     if [*map(_words, before.origin.exchanges)] != [*map(_words, after.origin.exchanges)]:
         return "other replies"

@@ -19,7 +19,8 @@ from typing import Any
 # Whatever else the evaluator imported may be cached or patched by honest libraries.
 LIBRARIES = (
     *("math", "statistics", "random", "json", "time", "os", "io", "pathlib", "importlib", "importlib.util"),
-    *("numpy", "sklearn.metrics", "torch", "torch.nn", "torch.nn.functional", "torch.utils.data"),
+    *("numpy", "numpy.linalg", "numpy.random"),
+    *("sklearn.metrics", "torch", "torch.nn", "torch.nn.functional", "torch.utils.data"),
 )
 CLASSES = {"torch": ("Tensor",), "torch.nn": ("Module",), "pathlib": ("Path",)}
 # Taken now, as the program can write to `sys`.
@@ -70,7 +71,9 @@ class Guard:
         for name, module in self._modules.items():
             shown = self._names.get(name, name)
             for key, value in list(vars(module).items()):
-                if isinstance(value, FunctionType | BuiltinFunctionType | type):
+                # numpy's functions are mostly objects of types of its own
+                own = name.startswith("numpy") and callable(value)
+                if own or isinstance(value, FunctionType | BuiltinFunctionType | type):
                     yield f"{shown}.{key}", _lookup(vars(module), key), value
                 yield from _code(f"{shown}.{key}", value)
                 if isinstance(value, type) and (
