@@ -107,3 +107,12 @@ def test_the_record_and_a_resumed_run_keep_what_was_set(tiny: Problem, tmp_path:
     asked = [exchange for each in kept.individuals for exchange in kept.individual(each.id).origin.exchanges]
     assert asked
     assert all(0.05 <= each.temperature <= 0.4 and 600 <= each.max_tokens <= 1400 for each in asked)
+
+
+def test_check_and_a_dry_run_estimate_the_run_of_the_preset(tiny: Problem) -> None:
+    """Children besides the seed: 4 + 2 × 4 with `quick`, 32 + 30 × 8 with `paper`."""
+    for preset, children in (("quick", 12), ("paper", 272)):
+        arguments = ("run", tiny.folder, "--preset", preset, "--dry-run", "--json")
+        found = json.loads(command(*arguments, cwd=tiny.folder).stdout)["estimate"]
+        assert found["children"] == children
+        assert f"{children} children" in command("check", tiny.folder, "--preset", preset, cwd=tiny.folder).stdout
