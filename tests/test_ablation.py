@@ -26,6 +26,7 @@ GE = Path(sys.executable).parent / "ge"
         ("full", (), "nothing to be compared with"),
         (None, ("hot:heat=1",), "unknown option heat"),
         (None, ("hot:seed=1",), "the same for all arms"),
+        (None, ("hot:preset=paper",), "the same for all arms"),
         (None, ("full:p_eot=0",), "packaged arm"),
         (None, ("hot",), "must look like"),
     ],

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from test_nn_data import random_pixels, write_parquet
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -73,3 +75,38 @@ def test_the_controller_is_measured_at_both_ends_of_a_run(tmp_path: Path) -> Non
     assert text.count("| generational | 48 |") == 2
     assert [row["front_size"] for row in figures["runs"]] == [10, 49]
     assert all(row["first_ms"] > 0 and row["last_ms"] > 0 for row in figures["runs"])
+
+
+def test_training_speeds_are_measured_and_what_was_not_checked_is_said(tmp_path: Path) -> None:
+    arguments = ("--device", "cpu", "--recipes", "fast", "paper", "--batches", "2", "--batch", "2")
+    printed, found = measured("training", tmp_path, *arguments)
+    assert [each["recipe"] for each in found["speeds"]] == ["fast", "paper"]
+    fast, paper = found["speeds"]
+    assert fast["train_images_per_second"] > paper["train_images_per_second"] > 0  # 49 times the pixels
+    if found["paths"][0]["checked"]:
+        assert all(each["same"] for each in found["paths"])
+    else:
+        assert "the GPU's data path was not checked" in printed
+
+
+def test_the_seed_is_trained_and_compared_with_the_published_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part, count in (("train", 200), ("test", 40)):
+        pixels = random_pixels(count, 32, 32, 3)
+        write_parquet(tmp_path / "data/cifar10" / f"{part}.parquet", pixels, [number % 10 for number in range(count)])
+    monkeypatch.setenv("GUIDED_EVOLUTION_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("GUIDED_EVOLUTION_CACHE", str(tmp_path / "cache"))
+    arguments = ("--device", "cpu", "--train", "full", "--images", "100", "--epochs", "1")
+    printed, document = measured("training", tmp_path, *arguments)
+    found = document["trained"]
+    assert (found["train_images"], found["validation_images"], found["test_images"]) == (100, 40, 40)
+    assert 0 <= found["validation_accuracy"] <= 1
+    right = found["test_accuracy"] * 40
+    assert right == pytest.approx(round(right))
+    assert (found["published_test_accuracy"], found["reduced"]) == (0.9252, True)
+    assert (
+        printed.index("estimated: 1 epochs")
+        < printed.index("epoch 1:")
+        < printed.index("published test accuracy 92.52%")
+    )

@@ -50,6 +50,8 @@ def test_a_small_problem_gets_sensible_defaults(tmp_path: Path) -> None:
         ('[[objective]]\nname = "a"\ngoal = "maximise"\n', 'goal must be "max" or "min", not "maximise"'),
         ('[[objective]]\nname = "a"\nreference = "big"\n', "reference must be a number"),
         (f'colour = "red"\n{GOOD}', "unknown key colour"),
+        (f'{GOOD}[evolution]\npreset = "fast"\n', "problem.toml: evolution: no preset is called 'fast'"),
+        (f"{GOOD}[evolution]\npreset = 1\n", "evolution: no preset is called 1"),
         (f"seed = []\n{GOOD}", "seed must be a list"),
         (f'seed = "seed.py"\n{GOOD}', "seed must be a list"),
         (f'seed = ["other.py"]\n{GOOD}', r"other\.py"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from guided_evolution import population, session, view
+from guided_evolution.errors import UsageError
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Constraint, Limits, Objective, Problem
@@ -305,3 +306,31 @@ def test_the_slots_are_the_executors_own_in_each_session(tiny: Problem, tmp_path
 def test_what_follows_from_the_lanes_is_said_only_where_it_does(model: float, evaluation: float, text: str) -> None:
     assert view.advice({"model": model, "evaluation": evaluation}) == text
     assert view.advice({}) == ""
+
+
+def test_sizes_give_every_named_member_against_the_seed(tiny: Problem, tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run", sized(tiny), [pair(0.8, 1000), pair(0.82, 569), pair(0.78, 100)])
+    small, middle, large = view.sizes(run)[-3:]
+    assert [(each["name"], each["id"]) for each in view.sizes(run)] == [("T", 2), ("S", 2), ("M", 1), ("L", 1)]
+    assert (small["id"], middle["objectives"], large["test"]) == (2, large["objectives"], None)
+    assert middle["objectives"][1] == {
+        "name": "size",
+        "goal": "min",
+        "seed": 1000,
+        "value": 569,
+        "difference": -431,
+        "share": -0.431,
+        "judgement": "better",
+    }
+
+
+def test_an_empty_result_says_why(tiny: Problem, tmp_path: Path) -> None:
+    larger = recorded(tmp_path / "larger", sized(tiny), [pair(0.5, 100), pair(0.9, 200)])
+    assert view.sizes(larger) == []
+    assert "No evolved program on the front has at most the seed's size" in view.nothing_named(larger)
+    crashed = recorded(tmp_path / "crashed", sized(tiny), [None, pair(0.9, 200)])
+    assert view.sizes(crashed) == []
+    assert "The seed has no scores" in view.nothing_named(crashed)
+    problem = sized(tiny, Objective("accuracy", "max"), Objective("size", "max"))
+    with pytest.raises(UsageError, match="exactly one objective to raise and one to lower"):
+        view.sizes(recorded(tmp_path / "both", problem, [pair(0.5, 100), pair(0.9, 200)]))

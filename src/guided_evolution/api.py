@@ -9,6 +9,7 @@ from typing import Any
 from guided_evolution import session
 from guided_evolution.events import Listener
 from guided_evolution.llm import LLM
+from guided_evolution.presets import expanded
 from guided_evolution.problem import Problem
 from guided_evolution.run import Run
 from guided_evolution.settings import Settings
@@ -31,7 +32,8 @@ def evolve(
         folder: Where the run is kept; None makes a new folder below `runs`.
         listeners: Hear every event.
         reuse: Other runs of the problem; a program that was scored there isn't scored again.
-        options: Anything of `Settings`, e.g. `generations=5, seed=7`.
+        options: Anything of `Settings`, e.g. `generations=5, seed=7`; `preset="paper"` sets what it names, below the
+            others.
 
     Raises:
         GuidedEvolutionError: When the problem is wrong, the seed can't be scored or the model can't be asked.
@@ -43,6 +45,6 @@ def evolve(
         options["llm"] = llm
     elif llm is not None:
         model, options["llm"] = llm, llm.name
-    settings = settings.with_changes(options, "evolve")
+    settings = settings.with_changes(expanded(options), "evolve")
     where = Path(folder) if folder else session.default_folder(loaded, Path("runs"))
     return session.start(loaded, settings, where, listeners, model, reuse=[Path(path) for path in reuse])

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guided_evolution.errors import ProblemError
+from guided_evolution.errors import ProblemError, UsageError
 from guided_evolution.genome import Genome, read_files
+from guided_evolution.presets import expanded
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -101,7 +102,7 @@ class Problem:
         files: The seed program: relative file name to text, in order; the first is the program path.
         evaluator: File name of the evaluator, relative to the folder.
         rules: What the model is told to keep, in the author's words.
-        evolution: Defaults for the options of a run.
+        evolution: Defaults for the options of a run, with those of the preset they name.
         evaluation: The evaluator's own table; it reads it itself from problem.toml.
     """
 
@@ -229,7 +230,7 @@ def _from_toml(cls: type[Problem], folder: Path) -> Problem:
         sandbox=_sandboxing(path, top.take("sandbox", dict, {})),
         rules=rules.take("text", str, "").strip(),
         evaluator=evaluator,
-        evolution=top.take("evolution", dict, {}),
+        evolution=_evolution(path, top.take("evolution", dict, {})),
         evaluation=top.take("evaluation", dict, {}),
     )
     rules.done()
@@ -275,6 +276,13 @@ def _constraints(path: Path, tables: list[Any]) -> Iterator[Constraint]:
         if not name or (low is None and high is None):
             raise table.error(f"constraint {number} needs a name and a min or a max")
         yield Constraint(name, low, high)
+
+
+def _evolution(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return expanded(values)
+    except UsageError as error:
+        raise ProblemError(f"{path}: evolution: {error}") from None
 
 
 def _limits(path: Path, values: dict[str, Any]) -> Limits:

@@ -63,6 +63,46 @@ def show_run(run: Run, console: Console) -> None:
     console.print(front_table(run.problem, run.front))
 
 
+def show_sizes(run: Run, console: Console) -> None:
+    """The members of the front that have a name, with the change of every objective against the seed.
+
+    Raises:
+        UsageError: As `view.sizes`.
+    """
+    found = view.sizes(run)
+    if not found:
+        console.print(view.nothing_named(run))
+        return
+    columns = [("objectives", each.name, each.goal) for each in run.problem.objectives]
+    measured = {each["name"] for member in found for each in member["test"] or ()}
+    columns += [("test", each.name, each.goal) for each in run.problem.objectives if each.name in measured]
+    table = Table("", "id", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for kind, name, goal in columns:
+        head = f"{'test ' if kind == 'test' else ''}{name} {'↑' if goal == 'max' else '↓'}"
+        table.add_column(head, justify="right")
+        table.add_column("change", justify="right")
+    for member in found:
+        cells = [cell for kind, name, _ in columns for cell in _against_seed(member[kind] or (), name)]
+        table.add_row(member["name"], str(member["id"]), *cells)
+    seed, tested = run.individuals[0], run.tests.get(0)
+    first: list[str] = []
+    for kind, name, _ in columns:
+        scores = seed.scores if kind == "objectives" else tested.scores if tested else {}
+        first += [format_value(scores[name]) if name in scores else "", ""]
+    table.add_row("seed", "0", *first)
+    console.print(table)
+
+
+def _against_seed(compared: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
+    """One objective's value, and its change as a share of the seed's value, or as a number where that is 0."""
+    found = next((each for each in compared if each["name"] == name), None)
+    if found is None:
+        return "", ""
+    share = found["share"]
+    change = f"{100 * share:+.1f} %" if share is not None else f"{found['difference']:+.4g}"
+    return format_value(found["value"]), change
+
+
 def _models_table(run: Run) -> Table:
     """What an adaptive ensemble's members had earned before the last generation, and their shares over all of them."""
     last = run.model_choices[-1]

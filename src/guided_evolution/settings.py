@@ -19,6 +19,7 @@ class Settings:
     """Everything that decides how a run goes.
 
     Attributes:
+        preset: The name of the preset that was asked for; a label, whose values `presets.expanded` gives.
         population: Survivors and children of a generation.
         initial: Size of the initial population; None takes `population`.
         generations: Generations after the initial population.
@@ -59,6 +60,7 @@ class Settings:
         max_hours: Stop after this many hours; None for no limit.
     """
 
+    preset: str = ""
     population: int = 8
     initial: int | None = None
     generations: int = 5

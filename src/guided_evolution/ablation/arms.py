@@ -15,7 +15,7 @@ from guided_evolution.settings import Settings
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COMMA = re.compile(r",(?![^\[]*\])")  # not those inside a range such as [0.1,0.4]
 # the same for all arms, else nothing could be compared
-_SHARED = ("seed", "max_evaluations")
+_SHARED = ("seed", "max_evaluations", "preset")
 
 
 @dataclass(frozen=True, slots=True)

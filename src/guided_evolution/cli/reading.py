@@ -52,16 +52,20 @@ def runs(folder: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--sizes", is_flag=True, help="Name members T, S, M and L, as the paper does, against the seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def front(folder: Path, as_json: bool) -> None:
+def front(folder: Path, sizes: bool, as_json: bool) -> None:
     """Print the Pareto front of RUN."""
-    from guided_evolution import view
+    from guided_evolution import screens, view
     from guided_evolution.progress import format_value, front_table
     from guided_evolution.run import open_run
 
     opened = open_run(folder)
     if as_json:
-        print_json(view.front_document(opened))
+        print_json(view.front_document(opened) | ({"sizes": view.sizes(opened)} if sizes else {}))
+        return
+    if sizes:
+        screens.show_sizes(opened, console(stderr=False))
         return
     tests = {
         number: {f"test {name}": format_value(value) for name, value in outcome.scores.items()}

@@ -33,6 +33,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--llm-choice",
         {"help": "Of several models: weighted, or adaptive by what their children earn and cost.  [default: weighted]"},
     ),
+    (
+        "--preset",
+        {"help": "paper: the published settings; quick: a first look in minutes. Options given beside it win."},
+    ),
     ("--population", {"type": int, "help": "Survivors and children of a generation.  [default: 8]"}),
     ("--initial", {"type": int, "help": "Size of the initial population.  [default: as --population]"}),
     ("--generations", {"type": int, "help": "Generations after the initial population.  [default: 5]"}),
@@ -96,10 +100,11 @@ def _trackers(names: tuple[str, ...]) -> list[Tracker]:
 
 def settings_for(problem: Problem, options: dict[str, Any]) -> Settings:
     """The settings that a problem and a command line ask for."""
+    from guided_evolution.presets import expanded
     from guided_evolution.settings import Settings
 
     settings = Settings().with_changes(problem.evolution, str(problem.folder / "problem.toml: evolution"))
-    return settings.with_changes(options | {"llm": options.get("llm") or None}, "ge run")
+    return settings.with_changes(expanded(options | {"llm": options.get("llm") or None}), "ge run")
 
 
 @click.command()
@@ -228,12 +233,13 @@ def _report(finished: Run, as_json: bool) -> None:
 @click.argument("problem", type=click.Path(path_type=Path))
 @click.option("--llm", default=None, help="The model to try.  [default: the problem's, else local]")
 @click.option("--sandbox", default=None, help="As of `ge run`.")
-def check(problem: Path, llm: str | None, sandbox: str | None) -> None:
+@click.option("--preset", default=None, help="As of `ge run`: what the estimate is of.")
+def check(problem: Path, llm: str | None, sandbox: str | None, preset: str | None) -> None:
     """Try every part of PROBLEM once: blocks, seed, model; and estimate what a run takes."""
     from guided_evolution.problem import Problem
 
     loaded = Problem.load(problem)
-    _try(loaded, settings_for(loaded, {"llm": llm, "sandbox": sandbox}))
+    _try(loaded, settings_for(loaded, {"llm": llm, "sandbox": sandbox, "preset": preset}))
 
 
 def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None:

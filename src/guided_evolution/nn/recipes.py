@@ -130,9 +130,8 @@ def train(
     data = TrainValidation(data.train.to(device), data.validation.to(device))
     truth = data.validation.labels.cpu()
     trainer = _Trainer(model, optimizer, data.train, recipe, torch.Generator(device).manual_seed(seed))
-    if trainer.device.type == "cpu":
-        # Measured 1.7 to 2.8 times faster there for networks of this kind.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Measured 1.7 to 2.8 times faster on a CPU for networks of this kind; batches come in this order on every device.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     best: Epoch | None = None
     weights: dict[str, Tensor] = {}
     for number in range(1, recipe.epochs + 1):
@@ -197,8 +196,7 @@ class _Trainer:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * scale
         images = self.recipe.augmentation(self.recipe.prepare(self.data.images[rows]), self.generator)
-        if self.device.type == "cpu":
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.float16, enabled=self.half):
             loss = functional.cross_entropy(self.model(images), self.data.labels[rows])
         self.optimizer.zero_grad()

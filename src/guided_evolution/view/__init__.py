@@ -19,7 +19,7 @@ from guided_evolution.view.lineage import ancestry, edges, trunk
 from guided_evolution.view.measurements import verified, verified_counts
 from guided_evolution.view.slots import advice, lane_use, lanes
 from guided_evolution.view.tallies import breakdown, failures, grouped, improved, refusals
-from guided_evolution.view.verdict import change, headline, named, trade_off
+from guided_evolution.view.verdict import change, headline, named, nothing_named, sizes, trade_off
 
 __all__ = [
     "SCHEMA",
@@ -40,12 +40,14 @@ __all__ = [
     "lane_use",
     "lanes",
     "named",
+    "nothing_named",
     "operator_counts",
     "outcome_document",
     "pruned",
     "refusals",
     "run_document",
     "series",
+    "sizes",
     "summary_document",
     "trade_off",
     "trunk",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from guided_evolution.errors import UsageError
 from guided_evolution.individual import Exchange, Individual
 from guided_evolution.population import violations
 from guided_evolution.problem import Objective
@@ -146,3 +147,48 @@ def named(run: Run) -> dict[str, int]:
     if within:
         names["L"] = max(within, key=lambda each: each.scores[raised.name]).id
     return names
+
+
+def sizes(run: Run) -> list[dict[str, Any]]:
+    """The named members of the front, smallest name first, each against the seed.
+
+    Each has `name`, `id`, `objectives` (as `comparison`, with `value` in place of `winner`) and `test`, the same on
+    held-out data where both it and the seed were tested, else None. Empty when no name applies.
+
+    Raises:
+        UsageError: When the problem has not exactly one objective to raise and one to lower.
+    """
+    if trade_off(run) is None:
+        raise UsageError(
+            f"{run.problem.name}: sizes need exactly one objective to raise and one to lower; "
+            "`ge front RUN` shows any front."
+        )
+    seed = run.individuals[0] if run.individuals else None
+    found = []
+    for name, number in named(run).items():
+        assert seed is not None
+        member = run.individual(number)
+        compared = [comparison(each, seed.scores, member.scores) for each in run.problem.objectives]
+        tested = _tested(run, member)
+        found.append(
+            {
+                "name": name,
+                "id": number,
+                "objectives": [_valued(each) for each in compared],
+                "test": None if tested is None else [_valued(each) for each in tested],
+            }
+        )
+    return found
+
+
+def _valued(compared: dict[str, Any]) -> dict[str, Any]:
+    return {"value" if key == "winner" else key: value for key, value in compared.items()}
+
+
+def nothing_named(run: Run) -> str:
+    """Why no member of the front has a name, in one sentence."""
+    if not run.individuals or not run.individuals[0].ok:
+        return "The seed has no scores, so there is nothing to compare with."
+    pair = trade_off(run)
+    size = pair[1].name if pair else "the objective to lower"
+    return f"No evolved program on the front has at most the seed's {size}, so none is named."
