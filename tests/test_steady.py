@@ -237,7 +237,7 @@ def test_a_killed_run_keeps_the_plans_of_the_children_that_were_on_their_way(
 def test_a_replay_goes_the_recorded_way(tiny: Problem, tmp_path: Path, seed: int) -> None:
     settings = replace(SETTINGS, llm_parallel=3, workers=2, p_eot=0.5, seed=seed, max_evaluations=14)
     run = evolve(tiny, tmp_path / "run", settings, slowly(0.01))
-    assert run.individuals[-1].origin.parents != (0,)
+    assert any(each.origin.parents != (0,) for each in run.individuals[5:])
     found = replay(run.folder, tmp_path / "again", tiny, changes={"workers": 1, "llm_parallel": 1})
     assert found.ended == ""
     assert (found.programs, found.prompts, found.scores) == ({}, [], {})
