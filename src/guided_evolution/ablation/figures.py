@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 # the first arm, which the others are compared with, in the strongest
 COLOURS = (BLUE, ORANGE, GREEN, PINK, RED, SKY, GREY)
-_DASHES = ("solid", "dash", "dot")
+# where lines lie on each other, those below show through the gaps
+_DASHES = ("solid", "dash", "dot", "dashdot")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
 
 
@@ -55,7 +56,7 @@ def plot_curves(results: Results, measure: Measure) -> go.Figure:
             name=escape(each.arm),
             legendgroup=each.arm,
             mode="lines",
-            line={"shape": "hv", "color": colour(place), "width": 2.5, "dash": _DASHES[place // len(COLOURS) % 3]},
+            line={"shape": "hv", "color": colour(place), "width": 2.5, "dash": _DASHES[place % len(_DASHES)]},
             hovertemplate=f"{escape(each.arm)}: %{{y:.5g}} after %{{x:,}} evaluations<extra></extra>",
         )
     if not any(value is not None for each in curves for value in each.mean):
@@ -105,8 +106,19 @@ def plot_fronts(results: Results) -> go.Figure:
             **points,
             name=escape(name),
             mode="lines+markers" if len(objectives) == 2 else "markers",
-            line={"shape": "hv" if horizontal.goal == "min" else "vh", "color": colour(place), "width": 2},
-            marker={"size": 10, "opacity": 0.8, "color": colour(place), "symbol": _SYMBOLS[place % len(_SYMBOLS)]},
+            line={
+                "shape": "hv" if horizontal.goal == "min" else "vh",
+                "color": colour(place),
+                "width": 2,
+                "dash": _DASHES[place % len(_DASHES)],
+            },
+            # members that arms share lie on each other, the first arm's below
+            marker={
+                "size": max(6, 15 - 3 * place),
+                "opacity": 0.8,
+                "color": colour(place),
+                "symbol": _SYMBOLS[place % len(_SYMBOLS)],
+            },
             hovertemplate=f"{escape(name)}, seed %{{customdata[0]}}, #%{{customdata[1]}}"
             f"<br>{escape(vertical.name)} %{{y:.5g}}, {escape(horizontal.name)} %{{x:.5g}}<extra></extra>",
         )
