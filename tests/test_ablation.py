@@ -54,7 +54,7 @@ def test_an_arm_of_ones_own_may_hold_ranges() -> None:
     ("differences", "corrected", "text"),
     [
         ((0.0,) * 8, 1.0, "nothing tells them apart"),
-        ((-1.0, -2.0), 1.0, "it takes 7 seeds"),
+        ((-1.0, -2.0), 1.0, "7 seeds would do"),
         ((-1.0,) * 8, 0.02, "lower than full"),
         ((-1.0,) * 8, 0.02, "a difference, on this problem"),
         ((-1.0, 1.0) * 4, 0.8, "only differences larger than about 3 points"),
