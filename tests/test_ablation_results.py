@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +17,12 @@ import pytest
 
 from guided_evolution import population
 from guided_evolution.ablation import measures
+from guided_evolution.ablation.arms import choose
 from guided_evolution.ablation.measures import Measure
-from guided_evolution.ablation.results import curve
+from guided_evolution.ablation.plan import Plan
+from guided_evolution.ablation.results import Ended, compare, curve
 from guided_evolution.individual import Individual, Outcome, Status
-from guided_evolution.problem import Problem
+from guided_evolution.problem import Constraint, Problem
 from guided_evolution.progress import format_value
 from guided_evolution.run import Run, problem_to_json
 from guided_evolution.settings import Settings
@@ -270,6 +273,32 @@ def test_a_pooled_front_leaves_out_what_another_run_beats(tmp_path: Path) -> Non
     ]
     found = [(run is runs[0], tuple(each.scores.values())) for run, each in measures.joint_front(problem, runs)]
     assert found == [(False, (-8.0, 8.0)), (True, (-20.0, 5.0))]
+
+
+def test_a_seed_that_breaks_a_constraint_sets_no_bar(tmp_path: Path) -> None:
+    problem = without_references(tmp_path / "tiny")
+    bounded = replace(problem, constraints=(Constraint("closeness", min=-24.0),))
+    run = made(tmp_path / "a", bounded, [(-25.0, 6.0), (-24.5, 5.0), (-20.0, 9.0), (-22.0, 5.0)])
+    (course,) = measures.courses([run])
+    assert course.best == (None, None, -20.0, -20.0)
+    assert course.best[-1] == population.champion(bounded, run.individuals, run.individuals[0]).scores["closeness"]
+    assert course.volume[1] == 0
+
+
+def test_an_arm_without_a_value_is_not_compared_but_counts(tmp_path: Path) -> None:
+    arms = choose("full,no-eot,best-of-n")
+    problem = Problem.load(write_tiny_problem(tmp_path / "tiny"))
+    plan = Plan.make(problem, Settings(max_evaluations=5), arms, 8)
+    best = {"full": 1.0, "no-eot": 0.5, "best-of-n": 0.0}
+    runs = [
+        Ended(cell.arm.name, cell.seed, 5, 4, 4, 0, 1.0, 0, 0, 50.0, best[cell.arm.name] + cell.seed, "done")
+        for cell in plan.cells
+    ]
+    runs[-1] = replace(runs[-1], best=None)
+    first, second = compare(plan, runs, measures.measures(problem)[1])
+    assert (first.p, first.corrected, first.comparisons) == (2 / 256, 4 / 256, 2)
+    assert (second.differences[-1], second.mean, second.p, second.interval) == (None, None, None, None)
+    assert second.to_json()["detectable"] is None
 
 
 def test_a_run_that_ended_early_keeps_its_last_value() -> None:

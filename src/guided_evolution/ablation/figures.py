@@ -114,7 +114,7 @@ def plot_fronts(results: Results) -> go.Figure:
             },
             # members that arms share lie on each other, the first arm's below
             marker={
-                "size": max(6, 15 - 3 * place),
+                "size": max(9, 16 - 2 * place),
                 "opacity": 0.8,
                 "color": colour(place),
                 "symbol": _SYMBOLS[place % len(_SYMBOLS)],
@@ -130,7 +130,7 @@ def plot_fronts(results: Results) -> go.Figure:
             y=[results.start[vertical.name]],
             name="seed program",
             mode="markers",
-            marker={"size": 15, "color": RED, "symbol": "star", "line": {"color": "white", "width": 1}},
+            marker={"size": 16, "color": INK, "symbol": "star", "line": {"color": "white", "width": 1}},
             hovertemplate="seed program: %{y:.5g}, %{x:.5g}<extra></extra>",
         )
         seen.append(results.start[horizontal.name])

@@ -35,6 +35,7 @@ def html(results: Results) -> str:
 def content(results: Results) -> dict[str, Any]:
     """What the page's template fills in."""
     plan, problem = results.plan, results.problem
+    seeds = tables.count(len(plan.seeds))
     told = tables.sentences(results)
     seeds_head, seeds_rows = tables.seeds_table(results)
     first, second = problem.objectives[0], problem.objectives[1:2]
@@ -44,7 +45,7 @@ def content(results: Results) -> dict[str, Any]:
     return {
         "problem": problem.name,
         "summary": problem.summary,
-        "facts": f"{len(plan.arms)} arms · {len(plan.seeds)} seeds · {plan.evaluations:,} evaluations each",
+        "facts": f"{len(plan.arms)} arms · {seeds} · {plan.evaluations:,} evaluations each",
         "head": tables.head(results),
         "rows": tables.rows(results),
         "explained": tables.explained(results),
@@ -57,7 +58,7 @@ def content(results: Results) -> dict[str, Any]:
         ],
         "remarks": tables.remarks(results),
         "best": best[0].upper() + best[1:],
-        "curve_note": f"Means over the seeds. {bands} A run that ended early keeps its last value.",
+        "curve_note": f"Means over {seeds}. {bands} A run that ended early keeps its last value.",
         "best_note": "Of programs that satisfy the constraints and are no worse than the seed program elsewhere.",
         "seeds_head": seeds_head,
         "seeds_rows": seeds_rows,

@@ -100,7 +100,7 @@ def explained(results: Results) -> list[str]:
     within = f", no worse than the seed program in {' and '.join(others)}" if others else ""
     shared = len(results.measures) > 1 and len(results.plan.arms) > 2
     return [
-        f"hypervolume %: of the joint front of all runs; mean over {_count(len(results.plan.seeds))}. "
+        f"hypervolume %: of the joint front of all runs; mean over {count(len(results.plan.seeds))}. "
         f"best {first}: among programs that satisfy the constraints{within}; mean over the seeds.",
         "evaluations, taken, children, calls, replies taken, tokens and hours are sums; taken: scores and replies that "
         "came from another run of the same seed, so hours don't compare.",
@@ -108,7 +108,8 @@ def explained(results: Results) -> list[str]:
     ]
 
 
-def _count(seeds: int) -> str:
+def count(seeds: int) -> str:
+    """How many seeds, in words."""
     return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
