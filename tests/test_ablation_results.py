@@ -275,6 +275,21 @@ def test_a_pooled_front_leaves_out_what_another_run_beats(tmp_path: Path) -> Non
     assert found == [(False, (-8.0, 8.0)), (True, (-20.0, 5.0))]
 
 
+def test_measures_by_hand(tmp_path: Path) -> None:
+    problem = Problem.load(write_tiny_problem(tmp_path / "tiny"))  # both references are 100 away from 0
+    first, second = measures.courses(
+        [
+            made(tmp_path / "a", problem, [(-25.0, 6.0), (-20.0, 5.0), (-10.0, 8.0)]),
+            made(tmp_path / "b", problem, [(-25.0, 6.0), (-22.0, 5.0), (-8.0, 8.0)]),
+        ]
+    )
+    joint = 80 * 95 + 12 * 92  # (-20, 5) of the first and (-8, 8) of the second
+    assert first.volume == pytest.approx((100 * 75 * 94 / joint, 100 * 80 * 95 / joint, 100 * (7600 + 920) / joint))
+    assert second.volume[-1] == pytest.approx(100 * (78 * 95 + 14 * 92) / joint)
+    assert first.best == (-25.0, -20.0, -20.0)  # the closest is larger than the seed
+    assert second.best == (-25.0, -22.0, -22.0)
+
+
 def test_a_seed_that_breaks_a_constraint_sets_no_bar(tmp_path: Path) -> None:
     problem = without_references(tmp_path / "tiny")
     bounded = replace(problem, constraints=(Constraint("closeness", min=-24.0),))
