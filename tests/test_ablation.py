@@ -70,7 +70,7 @@ def test_a_sentence_says_no_more_than_the_seeds_allow(
 def test_a_sentence_about_one_seed_is_plain() -> None:
     found = Comparison("no-eot", (-2.5,), None, 1.0, 1.0, -1.0, None, 3, VOLUME)
     assert sentence(found, "full") == (
-        "no-eot: hypervolume 2.5 points lower than full in the one seed: one seed allows no conclusion; "
+        "no-eot: hypervolume 2.5 points lower than full in the one seed: one seed can't tell anything apart; "
         "7 seeds would do."
     )
 
@@ -98,7 +98,7 @@ def test_a_missing_value_is_no_difference() -> None:
     [
         (5, 4, "with 5 seeds and 4 comparisons p can't fall below 0.25; 8 seeds would do"),
         (5, 1, "with 5 seeds p can't fall below 0.062; 6 seeds would do"),
-        (1, 3, "one seed allows no conclusion; 7 seeds would do"),
+        (1, 3, "one seed can't tell anything apart; 7 seeds would do"),
         (7, 3, ""),
         (8, 4, ""),
     ],

@@ -13,7 +13,7 @@ def shortage(seeds: int, comparisons: int) -> str:
         return ""
     needed = statistics.pairs_needed(comparisons)
     if seeds == 1:
-        return f"one seed allows no conclusion; {needed} seeds would do"
+        return f"one seed can't tell anything apart; {needed} seeds would do"
     several = f" and {comparisons} comparisons" if comparisons > 1 else ""
     return f"with {seeds} seeds{several} p can't fall below {least:.2g}; {needed} seeds would do"
 
