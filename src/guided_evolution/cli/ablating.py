@@ -59,6 +59,7 @@ def ablate(
 
     Every run is an ordinary one, and may score --max-evaluations programs; without, as many as its generations have.
     Given the FOLDER of an ablation that was stopped, it goes on; of a finished one, it shows the results again.
+    In the end it writes FOLDER/ablation.html, a page with figures, and FOLDER/ablation.md.
     """
     from guided_evolution import session
     from guided_evolution.ablation.running import Runner
