@@ -81,3 +81,13 @@ def test_the_interval_covers_the_mean_of_a_known_distribution(
         hits += interval[0] <= 3.0 <= interval[1]
     assert least <= hits / 600 <= 0.985
     assert statistics.bootstrap_interval([1.0], draw) is None
+
+
+def test_a_band_is_the_interval_of_every_column() -> None:
+    table = np.random.default_rng(5).normal(size=(6, 3))
+    table[:, 1] = table[:, 0]
+    low, high = statistics.bootstrap_band(table, rng())
+    for column in range(3):
+        interval = statistics.bootstrap_interval(table[:, column], rng())
+        assert interval == pytest.approx((low[column], high[column]))
+        assert low[column] < table[:, column].mean() < high[column]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from guided_evolution import population, view
 from guided_evolution.ablation import statistics
+from guided_evolution.ablation.measures import Course, Measure, courses, joint_front, measures
 from guided_evolution.ablation.plan import Plan
+from guided_evolution.problem import Problem
 from guided_evolution.run import Run
+from guided_evolution.view.course import evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,9 @@ class Ended:
         evaluations: Distinct programs that were scored, the seed program included.
         taken: Those whose score was taken from another run.
         replies_taken: Replies that were taken from another run, and cost nothing.
-        volume: Hypervolume of its front, in percent of the largest of any run.
+        volume: Hypervolume of its front, in percent of that of the joint front of all runs.
+        best: The first objective's best value among programs that satisfy the constraints and are no worse than the
+            seed in every other objective; None where there is none.
     """
 
     arm: str
@@ -34,48 +41,132 @@ class Ended:
     taken: int
     replies_taken: int
     volume: float
+    best: float | None
     stop_reason: str
+
+    def value(self, measure: Measure) -> float | None:
+        """What it came to in one measure."""
+        return self.volume if measure.key == "volume" else self.best
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An arm against the first, paired by seed; differences are the arm's hypervolume less the first's, in points."""
+    """An arm against the first in one measure, paired by seed; differences are the arm's value less the first's.
+
+    A difference is None where one of the two has no value; nothing is computed from the others then, for what is
+    missing is no accident.
+    """
 
     arm: str
-    differences: tuple[float, ...]
+    differences: tuple[float | None, ...]
     interval: tuple[float, float] | None
-    p: float
-    corrected: float
-    effect: float
+    p: float | None
+    corrected: float | None
+    effect: float | None
     detectable: float | None
     comparisons: int
+    measure: Measure
 
     @property
-    def mean(self) -> float:
-        """The mean difference, in points."""
-        return float(np.mean(self.differences))
+    def known(self) -> list[float]:
+        """The differences that there are."""
+        return [each for each in self.differences if each is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean difference; None where one is missing."""
+        return float(np.mean(self.known)) if len(self.known) == len(self.differences) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values."""
+        names = ("differences", "interval", "p", "corrected", "effect", "detectable", "comparisons", "mean")
+        return {"measure": self.measure.key, "arm": self.arm, **{name: getattr(self, name) for name in names}}
 
 
-def gather(plan: Plan, root: Path) -> list[Ended]:
-    """All runs of a finished ablation, in the order of the plan."""
-    opened = {(cell.arm.name, cell.seed): Run(plan.folder(root, cell)) for cell in plan.cells}
-    problem = next(iter(opened.values())).problem
-    everyone = [each for run in opened.values() for each in run.individuals]
-    reference = population.reference_point(problem, everyone)
-    whole = max((run_volume(run, reference) for run in opened.values()), default=0.0)
-    return [
-        _ended(arm, seed, run, 100 * run_volume(run, reference) / whole if whole else 0.0)
-        for (arm, seed), run in opened.items()
-    ]
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """An arm's mean over seeds in one measure after each evaluation, with pointwise 95 % intervals.
+
+    Attributes:
+        mean: One entry per evaluation, the seed program's first; None while a run has no value.
+        low: Lower ends of the intervals; None where there are fewer than two seeds, too.
+        high: Upper ends.
+    """
+
+    measure: Measure
+    arm: str
+    mean: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The curve as plain values."""
+        lists = {name: list(getattr(self, name)) for name in ("mean", "low", "high")}
+        return {"measure": self.measure.key, "arm": self.arm, **lists}
 
 
-def run_volume(run: Run, reference: tuple[float, ...]) -> float:
-    """The hypervolume of a run's front against a common reference."""
-    return population.hypervolume(run.problem, run.front, reference)
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that a finished ablation says.
+
+    Attributes:
+        runs: In the order of the plan.
+        comparisons: Measure by measure, each arm but the first.
+        curves: Measure by measure, each arm.
+        fronts: By arm the pooled front of its runs; each member with its `seed`, `id` and `scores`.
+        start: The seed program's scores; empty where it has none.
+        versions: Of the packages and the interpreter, as the first run recorded them.
+    """
+
+    plan: Plan
+    problem: Problem
+    measures: tuple[Measure, ...]
+    runs: tuple[Ended, ...]
+    comparisons: tuple[Comparison, ...]
+    curves: tuple[Curve, ...]
+    fronts: Mapping[str, Sequence[Mapping[str, Any]]]
+    start: Mapping[str, float]
+    versions: Mapping[str, str]
 
 
-def _ended(arm: str, seed: int, run: Run, volume: float) -> Ended:
-    spent, programs = run.spending, view.series(run)["id"]
+def gather(plan: Plan, root: Path) -> Results:
+    """The results of a finished ablation."""
+    with contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(contextlib.closing(Run(plan.folder(root, cell)))) for cell in plan.cells]
+        problem = runs[0].problem
+        found = courses(runs)
+        ended = [
+            _ended(cell.arm.name, cell.seed, run, course)
+            for cell, run, course in zip(plan.cells, runs, found, strict=True)
+        ]
+        by_arm = {arm.name: [index for index, cell in enumerate(plan.cells) if cell.arm == arm] for arm in plan.arms}
+        fronts = {name: _front(plan, problem, runs, places) for name, places in by_arm.items()}
+        ways = measures(problem)
+        return Results(
+            plan,
+            problem,
+            ways,
+            tuple(ended),
+            tuple(each for way in ways for each in compare(plan, ended, way)),
+            tuple(
+                curve(way, name, [getattr(found[place], way.key) for place in places], plan.evaluations)
+                for way in ways
+                for name, places in by_arm.items()
+            ),
+            fronts,
+            dict(runs[0].individuals[0].scores) if runs[0].individuals[0].ok else {},
+            dict(runs[0].versions),
+        )
+
+
+def _front(plan: Plan, problem: Problem, runs: Sequence[Run], places: Sequence[int]) -> list[dict[str, Any]]:
+    seeds = {id(runs[place]): plan.cells[place].seed for place in places}
+    members = joint_front(problem, [runs[place] for place in places])
+    return [{"seed": seeds[id(run)], "id": each.id, "scores": dict(each.scores)} for run, each in members]
+
+
+def _ended(arm: str, seed: int, run: Run, course: Course) -> Ended:
+    spent, programs = run.spending, evaluated(run)
     return Ended(
         arm,
         seed,
@@ -84,56 +175,60 @@ def _ended(arm: str, seed: int, run: Run, volume: float) -> Ended:
         int(spent["calls"]),
         int(spent["tokens_in"] + spent["tokens_out"]),
         run.seconds,
-        sum(bool((outcome := run.by_id[number].outcome) and outcome.taken_from) for number in programs),
+        sum(bool(each.outcome and each.outcome.taken_from) for each in programs),
         int(spent.get("taken", 0)),
-        volume,
+        course.volume[-1],
+        course.best[-1],
         run.stop_reason,
     )
 
 
-def compare(plan: Plan, runs: list[Ended]) -> list[Comparison]:
-    """Each arm against the first."""
-    values = {(run.arm, run.seed): run.volume for run in runs}
+def compare(plan: Plan, runs: Sequence[Ended], measure: Measure) -> list[Comparison]:
+    """Each arm against the first in one measure; Holm's correction is over the arms."""
+    values = {(run.arm, run.seed): run.value(measure) for run in runs}
     first, *others = (arm.name for arm in plan.arms)
     rng = np.random.default_rng(0)
-    pairs = {name: [values[name, seed] - values[first, seed] for seed in plan.seeds] for name in others}
-    ps = [statistics.sign_flip_p(each, rng) for each in pairs.values()]
+    pairs = {name: [_less(values[name, seed], values[first, seed]) for seed in plan.seeds] for name in others}
+    whole = {name: [each for each in row if each is not None] for name, row in pairs.items() if None not in row}
+    ps = {name: statistics.sign_flip_p(row, rng) for name, row in whole.items()}
+    # arms without a p count as well: how much is corrected must not depend on how it went
+    corrected = dict(zip(pairs, statistics.holm([ps.get(name, 1.0) for name in pairs]), strict=True))
     return [
         Comparison(
             name,
-            tuple(each),
-            statistics.bootstrap_interval(each, rng),
-            p,
-            corrected,
-            statistics.rank_biserial(each),
-            statistics.detectable(each, len(others)),
+            tuple(row),
+            statistics.bootstrap_interval(whole[name], rng) if name in whole else None,
+            ps.get(name),
+            corrected[name] if name in whole else None,
+            statistics.rank_biserial(whole[name]) if name in whole else None,
+            statistics.detectable(whole[name], len(others)) if name in whole else None,
             len(others),
+            measure,
         )
-        for (name, each), p, corrected in zip(pairs.items(), ps, statistics.holm(ps), strict=True)
+        for name, row in pairs.items()
     ]
 
 
-def sentence(found: Comparison, first: str) -> str:
-    """What may be concluded from a comparison, and what not."""
-    n, count = len(found.differences), found.comparisons
-    if not any(found.differences):
-        return f"{found.arm}: the same hypervolume as {first} in all {n} seeds: nothing tells them apart."
-    worse = sum(each < 0 for each in found.differences)
-    low, high = found.interval or (float("nan"), float("nan"))
-    within = f" (95 % interval {low:+.2g} to {high:+.2g})" if found.interval else ""
-    head = (
-        f"{found.arm}: hypervolume {abs(found.mean):.2g} points {'lower' if found.mean < 0 else 'higher'} than {first}"
-        f"{within}, lower in {worse} of {n} seeds, p = {found.corrected:.2g} after Holm"
-    )
-    if (least := statistics.smallest_p(n, count)) > statistics.LEVEL:
-        needed = statistics.pairs_needed(count)
-        return (
-            f"{head}: no conclusion is possible; with {n} seeds and {count} comparisons p can't fall "
-            f"below {least:.2g}, it takes {needed} seeds."
-        )
-    if found.corrected <= statistics.LEVEL:
-        return f"{head}: a difference, on this problem with these models at this budget; it says nothing of others."
-    limit = f" only differences larger than about {found.detectable:.2g} points could be told apart" * (
-        found.detectable is not None
-    )
-    return f"{head}: no conclusion{f'; with {n} seeds{limit}' if limit else ''}."
+def _less(mine: float | None, theirs: float | None) -> float | None:
+    return None if mine is None or theirs is None else mine - theirs
+
+
+def curve(measure: Measure, arm: str, rows: Sequence[Sequence[float | None]], evaluations: int) -> Curve:
+    """The mean of an arm's runs after each evaluation up to the common number.
+
+    Args:
+        rows: The values of each run; one that ended early keeps its last.
+    """
+    held = [[*row[:evaluations], *[row[-1]] * (evaluations - len(row))] for row in rows]
+    table = np.array(held, dtype=float)  # None becomes NaN
+    known = ~np.isnan(table).any(axis=0)
+    mean = np.full(evaluations, np.nan)
+    low, high = mean.copy(), mean.copy()
+    mean[known] = table[:, known].mean(axis=0)
+    if len(table) > 1 and known.any():
+        low[known], high[known] = statistics.bootstrap_band(table[:, known], np.random.default_rng(0))
+    return Curve(measure, arm, _plain(mean), _plain(low), _plain(high))
+
+
+def _plain(values: Any) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else float(value) for value in values)

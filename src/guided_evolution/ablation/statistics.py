@@ -30,13 +30,34 @@ def bootstrap_interval(values: ArrayLike, rng: np.random.Generator, level: float
         level: The share of cases in which it may miss the mean.
     """
     sample = np.asarray(values, dtype=float)
-    n = len(sample)
-    if n < 2:
+    if len(sample) < 2:
         return None
-    means = sample[rng.integers(n, size=(RESAMPLES, n))].mean(axis=1)
+    low, high = bootstrap_band(sample[:, None], rng, level)
+    return float(low[0]), float(high[0])
+
+
+def bootstrap_band(values: ArrayLike, rng: np.random.Generator, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """The bootstrap interval of each column's mean, as `bootstrap_interval` with the same resamples for all columns.
+
+    Args:
+        values: One row per seed, at least two, shape (n, m).
+        rng: Where the resamples are drawn from.
+        level: The share of cases in which one column's interval may miss its mean; the band as a whole misses more.
+
+    Returns:
+        The lower and the upper ends, each of shape (m,).
+    """
+    table = np.asarray(values, dtype=float)
+    n, m = table.shape
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
     tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_quantile(1 - level / 2, n - 1))
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    ends = np.empty((2, m))
+    for column in range(m):
+        if column and np.array_equal(table[:, column], table[:, column - 1]):
+            ends[:, column] = ends[:, column - 1]  # curves stand still most of the time
+        else:
+            ends[:, column] = np.quantile(weights @ table[:, column], [tail, 1 - tail])
+    return ends[0], ends[1]
 
 
 def student_quantile(share: float, degrees: int) -> float:

@@ -17,6 +17,7 @@ from guided_evolution.errors import UsageError
 
 if TYPE_CHECKING:
     from guided_evolution.ablation.plan import Cell, Plan
+    from guided_evolution.ablation.results import Results
     from guided_evolution.events import Listener
     from guided_evolution.problem import Problem
     from guided_evolution.settings import Settings
@@ -58,6 +59,7 @@ def ablate(
 
     Every run is an ordinary one, and may score --max-evaluations programs; without, as many as its generations have.
     Given the FOLDER of an ablation that was stopped, it goes on; of a finished one, it shows the results again.
+    In the end it writes FOLDER/ablation.html, a page with figures, and FOLDER/ablation.md.
     """
     from guided_evolution import session
     from guided_evolution.ablation.running import Runner
@@ -68,6 +70,8 @@ def ablate(
     with session.locked(root):
         plan.write(root)
         runner = Runner(plan, root, _progress(plan, root, alone=parallel == 1))
+        if runner.pending():
+            _warn(plan)
         if not runner.run(parallel):
             left = len(runner.pending())
             click.echo(f"Stopped with {left} of {len(plan.cells)} runs to do; `ge ablate {root}` goes on.", err=True)
@@ -155,36 +159,42 @@ class _Lines:
         return
 
 
-def _show(plan: Plan, root: Path, as_json: bool) -> None:
-    from dataclasses import asdict
+def _warn(plan: Plan) -> None:
+    """Says before anything is spent when nothing could be concluded in the end."""
+    from guided_evolution.ablation.sentences import shortage
 
+    if short := shortage(len(plan.seeds), len(plan.arms) - 1):
+        click.echo(f"Nothing can be concluded in the end: {short}.", err=True)
+
+
+def _show(plan: Plan, root: Path, as_json: bool) -> None:
     from rich.table import Table
 
     from guided_evolution import view
-    from guided_evolution.ablation import results
+    from guided_evolution.ablation import results, tables
 
-    runs = results.gather(plan, root)
-    found = results.compare(plan, runs)
-    told = {each.arm: results.sentence(each, plan.arms[0].name) for each in found}
+    found = results.gather(plan, root)
     if as_json:
-        rows = [{**asdict(each), "mean": each.mean, "sentence": told[each.arm]} for each in found]
-        document = {"plan": plan.to_json(), "runs": [asdict(run) for run in runs], "comparisons": rows}
-        print_json({"schema": view.SCHEMA, **document})
-        return
-    head = ("arm", "hypervolume %", "evaluations", "taken", "children", "calls", "replies taken", "tokens", "hours")
-    table = Table(*head, box=None, padding=(0, 2, 0, 0), header_style="bold")
-    short = []
-    for arm in plan.arms:
-        mine = [run for run in runs if run.arm == arm.name]
-        mean = sum(run.volume for run in mine) / len(mine)
-        names = ("evaluations", "taken", "children", "calls", "replies_taken", "tokens")
-        sums = [f"{sum(getattr(run, name) for run in mine):,}" for name in names]
-        table.add_row(arm.name, f"{mean:.1f}", *sums, f"{sum(run.seconds for run in mine) / 3600:.2f}")
-        short += [run for run in mine if run.evaluations < plan.evaluations]
-    console(stderr=False).print(table)
-    for text in told.values():
-        click.echo(text)
-    for run in short:
-        used = f"used {run.evaluations} of {plan.evaluations} evaluations ({run.stop_reason})"
-        click.echo(f"{run.arm}, seed {run.seed} {used}.")
-    click.echo(f"Everything is kept in {root}", err=True)
+        print_json({"schema": view.SCHEMA, **tables.document(found)})
+    else:
+        table = Table(*tables.head(found), box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for row in tables.rows(found):
+            table.add_row(*row)
+        console(stderr=False).print(table)
+        for text in [*tables.sentences(found), *tables.remarks(found)]:
+            click.echo(text)
+    _write(found, root)
+
+
+def _write(found: Results, root: Path) -> None:
+    """Writes the page and the Markdown, and says where; without Plotly no page, and how to get it."""
+    from guided_evolution.ablation import page
+
+    try:
+        path = page.write(found, root, page=True)
+    except UsageError:
+        path = page.write(found, root, page=False)
+        click.echo(
+            f"For a page with figures: pip install 'guided-evolution[plot]', then `ge ablate {root}` again.", err=True
+        )
+    click.echo(f"Everything is kept in {root}; the results are in {path}", err=True)

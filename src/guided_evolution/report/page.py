@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -16,10 +16,26 @@ from guided_evolution.report.content import content
 from guided_evolution.run import Run
 
 _MOST_TEXT = 40_000
+Makers = Mapping[str, Callable[[], Any]]
 
 
 def html_report(run: Run) -> str:
     """The page; it asks the network for nothing, and its content policy forbids it to.
+
+    Raises:
+        UsageError: When Jinja2 or Plotly isn't installed.
+    """
+    page = (resources.files("guided_evolution.report") / "page.html").read_text(encoding="utf-8")
+    return html_page(page, content(run), makers(run))
+
+
+def html_page(page: str, values: Mapping[str, Any], charts: Makers) -> str:
+    """A page on the skeleton that all reports share: style, script and the drawing library inside.
+
+    Args:
+        page: A template that extends "skeleton.html"; "macros.html" has its tables and charts.
+        values: What the template fills in.
+        charts: Makers of Plotly's figures by name; one that raises `UsageError` has nothing to show, and is left out.
 
     Raises:
         UsageError: When Jinja2 or Plotly isn't installed.
@@ -31,16 +47,21 @@ def html_report(run: Run) -> str:
     except ImportError:
         raise UsageError("a report in HTML needs: pip install 'guided-evolution[plot]'") from None
     folder = resources.files("guided_evolution.report")
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
+    names = ("skeleton.html", "macros.html", "page.css", "page.js")
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.DictLoader(texts),
     )
     environment.filters["difflines"] = difflines
     environment.filters["short"] = _short
     scripts = [get_plotlyjs().replace("</script", r"<\/script"), texts["page.js"]]
-    return environment.from_string(texts["page.html"]).render(
-        **content(run),
-        figures={name: Markup(text) for name, text in figures(run).items()},
+    return environment.from_string(page).render(
+        **values,
+        figures={name: Markup(text) for name, text in figures(charts).items()},
         style=Markup(texts["page.css"]),
         scripts=[Markup(text) for text in scripts],
         policy="; ".join(
@@ -56,9 +77,9 @@ def html_report(run: Run) -> str:
     )
 
 
-def figures(run: Run) -> dict[str, str]:
-    """The figures that the run has the data for, as JSON that can stand inside a page."""
-    makers: dict[str, Callable[[], Any]] = {
+def makers(run: Run) -> Makers:
+    """What a run's report draws."""
+    return {
         "front": lambda: plots.plot_front(run),
         "hypervolume": lambda: plots.plot_hypervolume(run),
         "best": lambda: plots.plot_best(run),
@@ -70,8 +91,12 @@ def figures(run: Run) -> dict[str, str]:
         "lanes": lambda: plots.plot_lanes(run),
         "sizes": lambda: plots.plot_sizes(run),
     }
+
+
+def figures(charts: Makers) -> dict[str, str]:
+    """The figures that there is the data for, as JSON that can stand inside a page."""
     made = {}
-    for name, make in makers.items():
+    for name, make in charts.items():
         try:
             text = bare(make()).to_json()
         except UsageError:

@@ -63,32 +63,40 @@ def _cell(value: object) -> object:
 def markdown_report(run: Run) -> str:
     """The report without its charts; whatever a model or a candidate wrote stands in code."""
     told = content(run)
-    parts = [f"# {_text(told['problem'])}: what evolved", "", _text(told["summary"]), ""]
+    parts = [f"# {markdown_text(told['problem'])}: what evolved", "", markdown_text(told["summary"]), ""]
     state = f"{told['status']} ({told['stop_reason']})" if told["stop_reason"] else told["status"]
     parts += [
-        f"Run {_text(told['run'])}, begun {told['begun']}, {_text(state)}.",
+        f"Run {markdown_text(told['run'])}, begun {told['begun']}, {markdown_text(state)}.",
         "",
-        f"**{_text(told['verdict'])}**",
+        f"**{markdown_text(told['verdict'])}**",
         "",
     ]
     if told["comparison"]:
         compared = told["comparison"]
-        parts += ["## Against the seed", "", *_table(compared["head"], compared["validation"])]
+        parts += ["## Against the seed", "", *markdown_table(compared["head"], compared["validation"])]
         if compared["test"]:
-            parts += ["Held-out, measured once:", "", *_table(compared["head"], compared["test"])]
+            parts += ["Held-out, measured once:", "", *markdown_table(compared["head"], compared["test"])]
     parts += _winner(told)
-    parts += ["## Cost", "", *_table(["", "until the winner", "whole run"], told["cost"])]
+    parts += ["## Cost", "", *markdown_table(["", "until the winner", "whole run"], told["cost"])]
     front = told["front"]
-    parts += [f"## The front ({front['size']} members)", "", *_table(front["head"], front["rows"])]
-    parts += [_text(front["note"]), ""] if front["note"] else []
+    parts += [f"## The front ({front['size']} members)", "", *markdown_table(front["head"], front["rows"])]
+    parts += [markdown_text(front["note"]), ""] if front["note"] else []
     parts += ["## What each way of asking came to", ""]
     for by, rows in told["operators"]["tables"]:
-        parts += _table([by, *told["operators"]["head"]], rows)
+        parts += markdown_table([by, *told["operators"]["head"]], rows)
     for title, key in (("Failures", "failures"), ("Replies that were not used", "refusals")):
         kinds = told[key]
         parts += [f"## {title} ({kinds['total']})", ""]
-        parts += _table(["count", "status", "example", "ids"], kinds["rows"]) if kinds["rows"] else ["None.", ""]
-    parts += ["## For an appendix", "", _text(told["appendix"]), "", *_table(["", ""], told["configuration"])]
+        parts += (
+            markdown_table(["count", "status", "example", "ids"], kinds["rows"]) if kinds["rows"] else ["None.", ""]
+        )
+    parts += [
+        "## For an appendix",
+        "",
+        markdown_text(told["appendix"]),
+        "",
+        *markdown_table(["", ""], told["configuration"]),
+    ]
     return "\n".join(parts)
 
 
@@ -96,13 +104,13 @@ def _winner(told: dict[str, object]) -> list[str]:
     winner = told["winner"]
     if not isinstance(winner, dict):
         return []
-    parts = [f"## The winning change: {_text(winner['made_by'])}", ""]
+    parts = [f"## The winning change: {markdown_text(winner['made_by'])}", ""]
     for step in winner["steps"]:
-        parts += [f"* {_text(name)}: {_text(value)}" for name, value in step]
+        parts += [f"* {markdown_text(name)}: {markdown_text(value)}" for name, value in step]
     parts += ["", *_fence(winner["diff"], "diff")]
     for each in winner["exchanges"]:
         parts += [
-            f"### {_text(each['purpose'])} ({_text(each['facts'])})",
+            f"### {markdown_text(each['purpose'])} ({markdown_text(each['facts'])})",
             "",
             "The prompt:",
             "",
@@ -119,12 +127,13 @@ def _fence(text: str, language: str = "") -> list[str]:
     return [f"{fence}{language}", text.rstrip("\n"), fence, ""]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(map(_text, head))} |", f"|{'---|' * len(head)}"]
-    return [*lines, *(f"| {' | '.join(map(_text, row))} |" for row in rows), ""]
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table's lines, an empty one after it."""
+    lines = [f"| {' | '.join(map(markdown_text, head))} |", f"|{'---|' * len(head)}"]
+    return [*lines, *(f"| {' | '.join(map(markdown_text, row))} |" for row in rows), ""]
 
 
-def _text(text: object) -> str:
+def markdown_text(text: object) -> str:
     """Text that Markdown shows as it is, on one line."""
     flat = " ".join(str(text).split())
     return re.sub(r"([\\`*_\[\]<>|&#])", r"\\\1", flat)

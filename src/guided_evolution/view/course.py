@@ -26,7 +26,7 @@ def evaluated(run: Run) -> list[Individual]:
     return sorted(mine, key=lambda each: (run.finished.get(each.id, 0.0), each.id))
 
 
-def series(run: Run) -> dict[str, Any]:
+def series(run: Run, reference: Sequence[float] | None = None) -> dict[str, Any]:
     """The run's progress as columns of equal length, one entry per evaluation.
 
     `evaluations` counts from 1, the seed; `id` is the individual; `tokens`, `usd` and `seconds` (wall-clock since the
@@ -35,6 +35,9 @@ def series(run: Run) -> dict[str, Any]:
     those that are no worse than the seed in every other objective: the paper's curve of the best accuracy among
     networks no larger than the seed. Both leave out what breaks a constraint; None until there is one. Where tokens or
     money went on after the last evaluation, `tail` says how much it came to.
+
+    Args:
+        reference: The hypervolume's, to be minimised, for runs that are compared; None takes the run's own.
     """
     order = evaluated(run)
     spent = _spent(run, [run.finished.get(each.id, 0.0) for each in order])
@@ -42,7 +45,8 @@ def series(run: Run) -> dict[str, Any]:
     scored = [order[index] for index in good]
     values = points(run.problem, scored)
     feasible = violations(run.problem, scored) == 0
-    volume, entered = _volumes(values, feasible, reference_point(run.problem, scored))
+    bound = reference_point(run.problem, scored) if reference is None else reference
+    volume, entered = _volumes(values, feasible, bound)
     within = {
         objective.name: feasible & _no_worse_elsewhere(values, scored, column)
         for column, objective in enumerate(run.problem.objectives)
