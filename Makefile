@@ -14,7 +14,7 @@ demo: $(VENV)/.run
 	$(BIN)/ge run examples/digits
 
 test: $(VENV)/.dev lint
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term
 
 quick: $(VENV)/.dev
 	$(BIN)/pytest -m "not slow" -x
