@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,44 @@ def test_a_capped_run_says_why_it_stopped_and_keeps_the_cap(tiny: Problem, tmp_p
     run = session.start(tiny, settings, tmp_path / "run", (), FunctionLLM(scripted_reply, "fake"))
     assert run.status == "done"
     assert run.stop_reason.startswith("max_tokens reached (9,000)")
+
+
+class Busy:
+    """A fake model that asks for a pause, and then answers."""
+
+    name, small = "busy", False
+
+    def __init__(self, pause: float) -> None:
+        self.pause = pause
+        self.asked: list[float] = []
+
+    async def ask(self, request: Request, on_text: object = None) -> Reply:
+        self.asked.append(time.monotonic())
+        if len(self.asked) == 1:
+            raise ModelError("busy is over its rate limit (429).", retry_after=self.pause)
+        return Reply("x", "busy")
+
+    async def close(self) -> None:
+        pass
+
+
+def patiently(model: Busy, outage: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guided_evolution.asking.PAUSE_SECONDS", 0.01)
+    spent = {"tokens_in": 0.0, "tokens_out": 0.0, "usd": 0.0}
+    asker = Asker(1, Budget(), lambda: spent, lambda event: None)
+    asker.outage_seconds = outage
+    asyncio.run(asker.ask(model, Request("mutate", "x"), 1, lambda reply: None))
+
+
+def test_a_pause_that_a_model_asks_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Busy(0.4)
+    patiently(model, 10.0, monkeypatch)
+    assert model.asked[1] - model.asked[0] >= 0.4
+
+
+def test_a_pause_longer_than_an_outage_may_last_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, begun = Busy(3600.0), time.monotonic()
+    with pytest.raises(ModelError, match="rate limit"):
+        patiently(model, 5.0, monkeypatch)
+    assert len(model.asked) == 1
+    assert time.monotonic() - begun < 5.0

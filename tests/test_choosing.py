@@ -151,3 +151,16 @@ def wait_for_children(folder: Path, count: int) -> None:
                 return
         time.sleep(0.1)
     raise AssertionError("the run did not get that far")
+
+
+def test_a_steady_run_counts_every_child_once_also_those_that_come_late(
+    tiny: Problem, tmp_path: Path, specs: list[str]
+) -> None:
+    options = {**SIZES, "llm_choice": "adaptive", "schedule": "steady", "llm_parallel": 3, "workers": 2}
+    run = ge.evolve(tiny, llm=specs, folder=tmp_path / "run", **options)
+    choices = view.run_document(run)["models"]
+    for choice in choices[1:]:
+        before = [child for child in run.individuals[1:] if child.generation < choice["generation"]]
+        tried = sum(row["tried"] for row in choice["models"])
+        assert tried == len(before) - len(choice["late"])
+    assert any(choice["late"] for choice in choices[1:]), "some were still on their way"

@@ -93,7 +93,9 @@ def test_a_date_in_retry_after_is_kept(server: Server) -> None:
     assert server.times[1] - server.times[0] >= 1.0
 
 
-@pytest.mark.parametrize("answer", [failing(500), failing(502), failing(503), dropped, page], ids=str)
+@pytest.mark.parametrize(
+    "answer", [failing(500), failing(502), failing(503), dropped, page], ids=["500", "502", "503", "dropped", "page"]
+)
 def test_passing_troubles_are_asked_again(server: Server, answer: Answer) -> None:
     server.answers = [answer, answer, ok]
     assert ask(server, on_text=lambda piece: None).text == "".join(WORDS)

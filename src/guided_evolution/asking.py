@@ -22,7 +22,8 @@ class Asker:
 
     A question that fails for a passing reason, after all the attempts of the model's client, pauses the lane:
     nobody asks anything new, what is on its way may come, and the same question is asked again after 60 seconds,
-    then after twice as long, up to ten minutes. The lane goes on with the first answer.
+    then after twice as long, up to ten minutes; a longer pause that the model asks for is kept. The lane goes on with
+    the first answer.
 
     Attributes:
         before_asking: Called before every question and every fraction of a second of a pause; it raises to stop.
@@ -106,11 +107,14 @@ class Asker:
         begun, pause = time.monotonic(), PAUSE_SECONDS
         self._answering.clear()
         try:
-            while time.monotonic() - begun < self.outage_seconds:
+            while (left := self.outage_seconds - (time.monotonic() - begun)) > 0:
+                if error.retry_after > left:
+                    break
+                wait = max(pause, error.retry_after)
                 trouble = str(error).strip().rstrip(".")
-                text = f"the model does not answer ({trouble}); trying again in {pause:.0f} s, Ctrl-C stops, "
+                text = f"the model does not answer ({trouble}); trying again in {wait:.0f} s, Ctrl-C stops, "
                 self._emit(Event("note", text=text + "`ge resume` goes on"))
-                await self._wait(pause)
+                await self._wait(wait)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 try:
                     reply = await llm.ask(request, on_text)

@@ -29,11 +29,13 @@ class ModelError(GuidedEvolutionError):
 
     Attributes:
         permanent: True when asking again can't help (wrong key, unknown model), False for an outage.
+        retry_after: Seconds after which the model said that it may be asked again; 0 when it said nothing.
     """
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    def __init__(self, message: str, *, permanent: bool = False, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.retry_after = retry_after
 
 
 class RequestRefusedError(ModelError):

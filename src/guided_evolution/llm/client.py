@@ -196,6 +196,7 @@ class ClientLLM:
                     raise trouble.error from error
                 pause = self._pause(attempt, error.retry_after)
                 if pause is None:
+                    trouble.error.retry_after = error.retry_after or 0.0
                     raise trouble.error from error
             except (UnexpectedModelBehavior, ValueError) as error:
                 # an answer that isn't one, such as a proxy's page: the client library finds it when it reads it
