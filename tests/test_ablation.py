@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from guided_evolution.ablation.arms import choose, parse
 from guided_evolution.ablation.measures import Measure
+from guided_evolution.ablation.plan import Plan
 from guided_evolution.ablation.results import Comparison
 from guided_evolution.ablation.sentences import sentence, shortage
 from guided_evolution.errors import UsageError
+from guided_evolution.problem import Problem
 from guided_evolution.run import Run
+from guided_evolution.settings import Settings
 from guided_evolution.testing import write_tiny_problem
 
 GE = Path(sys.executable).parent / "ge"
@@ -165,3 +169,15 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130, told
     assert "`ge ablate ab` goes on" in told
     assert "Traceback" not in told
+
+
+def test_a_plan_of_an_earlier_version_goes_on_with_the_defaults_of_what_it_did_not_know(tmp_path: Path) -> None:
+    problem = Problem.load(write_tiny_problem(tmp_path / "tiny"))
+    plan = Plan.make(problem, Settings(llm="random"), choose("full,best-of-n", ()), 2)
+    known = dict(plan.settings)
+    del known["preset"], known["prune"]
+    replace(plan, settings=known).write(tmp_path)
+    older = Plan.read(tmp_path)
+    older.require_same(plan, tmp_path)
+    with pytest.raises(UsageError, match="another plan: prune was False and would be True"):
+        older.require_same(replace(plan, settings={**plan.settings, "prune": True}), tmp_path)

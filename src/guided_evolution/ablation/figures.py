@@ -70,6 +70,8 @@ def _kept(curve: Curve) -> list[int]:
 
 def _band(made: go.Figure, curve: Curve, ink: str) -> None:
     kept = [index for index in _kept(curve) if curve.low[index] is not None]
+    if all(curve.low[index] == curve.high[index] for index in kept):
+        return  # a band without height would be drawn over the whole figure
     red, green, blue = (int(ink[start : start + 2], 16) for start in (1, 3, 5))
     line = {"shape": "hv", "width": 0, "color": ink}
     for ends, fill in ((curve.low, None), (curve.high, "tonexty")):

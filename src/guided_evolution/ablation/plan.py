@@ -177,9 +177,11 @@ class Plan:
             f"arm {mine.name}": (dict(mine.options), dict(theirs.options))
             for mine, theirs in zip(self.arms, other.arms, strict=False)
         }
-        # the plan went through JSON, which knows no tuples
-        was, now = self.settings, json.loads(json.dumps(dict(other.settings)))
-        pairs |= {name: (was.get(name), now[name]) for name in now}
+        # the plan went through JSON, which knows no tuples; what an earlier version didn't know it left at its default
+        was, now = (
+            json.loads(json.dumps(Settings().with_changes(each.settings, FILE).to_json())) for each in (self, other)
+        )
+        pairs |= {name: (was[name], now[name]) for name in now}
         for name, (before, after) in pairs.items():
             if json.dumps(before) != json.dumps(after):
                 text = f"{name} was {before} and would be {after}"
