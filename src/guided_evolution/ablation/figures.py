@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def _kept(curve: Curve) -> list[int]:
 
 def _band(made: go.Figure, curve: Curve, ink: str) -> None:
     kept = [index for index in _kept(curve) if curve.low[index] is not None]
-    if all(curve.low[index] == curve.high[index] for index in kept):
+    if all(math.isclose(curve.low[index] or 0.0, curve.high[index] or 0.0) for index in kept):
         return  # a band without height would be drawn over the whole figure
     red, green, blue = (int(ink[start : start + 2], 16) for start in (1, 3, 5))
     line = {"shape": "hv", "width": 0, "color": ink}
