@@ -100,11 +100,6 @@ class Plan:
         fixed = {"generations": bound, "max_evaluations": self.evaluations, "seed": cell.seed}
         return made.with_changes(fixed | dict(cell.arm.options), where)
 
-    def generation_ends(self, generation: int) -> int:
-        """After how many evaluations a generation of the common options is over, when every child is a new program."""
-        common = Settings().with_changes(self.settings, FILE)
-        return min(self.evaluations, 1 + common.first_population + generation * common.population)
-
     def folder(self, root: Path, cell: Cell) -> Path:
         """Where a run of an ablation in `root` is kept."""
         return root / cell.arm.name / f"seed-{cell.seed}"
