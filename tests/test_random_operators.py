@@ -210,7 +210,7 @@ def test_nobody_is_there_to_be_asked() -> None:
 
 @pytest.mark.slow
 def test_an_example_is_evolved_without_a_model(tmp_path: Path) -> None:
-    options = ("--llm", "random", "--population", 3, "--generations", 1, "--run", "run")
+    options = ("--llm", "random", "--initial", 3, "--population", 3, "--generations", 1, "--run", "run")
     ge("run", EXAMPLES / "digits", *options, cwd=tmp_path)
     run = open_run(tmp_path / "run")
     assert run.status == "done"
