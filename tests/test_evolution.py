@@ -3,8 +3,6 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -17,8 +15,6 @@ from guided_evolution import asking, errands, session
 from guided_evolution.errors import ModelError, RequestRefusedError, RunError
 from guided_evolution.evaluation import Job
 from guided_evolution.evaluation.launch import Partial
-from guided_evolution.events import Event
-from guided_evolution.evolution import Evolution
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.individual import Outcome, Status
 from guided_evolution.llm.scripted import FunctionLLM
@@ -28,6 +24,7 @@ from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 from guided_evolution.testing import Recorder, scripted_reply, write_tiny_problem
 from guided_evolution.verification import agree, worse_of
+from interrupting import Stopper, kill_run
 from unsteady import clock_problem, lucky_problem
 
 SETTINGS = Settings(population=4, generations=2, llm="fake")
@@ -135,32 +132,12 @@ def test_a_budget_of_evaluations_is_kept_exactly(tiny: Problem, tmp_path: Path) 
     assert run.stop_reason == "max_evaluations reached (10)"
 
 
-class Stopper:
-    """Stops the run after some individuals, as Ctrl-C does."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-        self.evolution: Evolution | None = None
-
-    def on(self, event: Event) -> None:
-        self.after -= event.kind == "individual"
-        if self.after == 0 and self.evolution is not None:
-            self.evolution.stop("interrupted")
-
-
 @pytest.mark.parametrize("after", [1, 3, 5, 8])
 def test_an_interrupted_run_goes_on_to_the_same_end(
     tiny: Problem, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evolve(tiny, tmp_path / "whole")
-    stopper = Stopper(after)
-    original = Evolution.__init__
-
-    def remember(self: Evolution, *arguments: object, **options: object) -> None:
-        original(self, *arguments, **options)
-        stopper.evolution = self
-
-    monkeypatch.setattr(Evolution, "__init__", remember)
+    stopper = Stopper(after, monkeypatch)
     calls: list[str] = []
 
     def counting(prompt: str) -> str:
@@ -429,48 +406,19 @@ def test_an_interrupt_before_the_second_evaluations_changes_nothing(
     tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evolve(lucky_problem(tmp_path / "whole"), tmp_path / "run", UNSTEADY)
-    stopper, original = Stopper(after), Evolution.__init__
-
-    def remember(self: Evolution, *arguments: object, **options: object) -> None:
-        original(self, *arguments, **options)
-        stopper.evolution = self
-
-    monkeypatch.setattr(Evolution, "__init__", remember)
+    stopper = Stopper(after, monkeypatch)
     part = evolve(lucky_problem(tmp_path / "part"), tmp_path / "stopped", UNSTEADY, listeners=[stopper])
     assert part.status == "interrupted"
     resumed = session.resume(tmp_path / "stopped", llm=FunctionLLM(scripted_reply, "fake"))
     assert believed(resumed) == believed(whole)
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from guided_evolution import session
-from guided_evolution.llm.scripted import FunctionLLM
-from guided_evolution.problem import Problem
-from guided_evolution.settings import Settings
-from guided_evolution.testing import scripted_reply
-
-class Killer:
-    left = int(sys.argv[4])
-    def on(self, event):
-        self.left -= event.kind == sys.argv[3]
-        if not self.left:
-            os._exit(9)
-
-settings = Settings(population=4, generations=2, llm="fake", workers=2, sandbox="off")
-problem = Problem.load(Path(sys.argv[1]))
-session.start(problem, settings, Path(sys.argv[2]), [Killer()], FunctionLLM(scripted_reply, "fake"))
-"""
-
-
 @pytest.mark.parametrize(("kind", "count"), [("verify", 1), ("verify", 3), ("verified", 1)])
 def test_a_kill_between_the_two_evaluations_changes_nothing(tmp_path: Path, kind: str, count: int) -> None:
     whole = evolve(lucky_problem(tmp_path / "whole"), tmp_path / "run", UNSTEADY)
     problem = lucky_problem(tmp_path / "part")
-    arguments = [str(problem.folder), str(tmp_path / "killed"), kind, str(count)]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120)
-    assert killed.returncode == 9
+    options = {"population": 4, "generations": 2, "workers": 2, "sandbox": "off"}
+    kill_run(problem, tmp_path / "killed", kind, count, **options)
     assert Run(tmp_path / "killed").status == "interrupted"
     resumed = session.resume(tmp_path / "killed", llm=FunctionLLM(scripted_reply, "fake"))
     assert believed(resumed) == believed(whole)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from guided_evolution import session
+from guided_evolution.individual import Individual
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.population import champion
 from guided_evolution.problem import Constraint, Problem
@@ -61,16 +62,16 @@ def test_the_champion_is_never_bought_with_another_objective(tiny: Problem, tmp_
     run = evolve(tiny, tmp_path / "run", replace(SETTINGS, generations=0))
     seed = run.seed
 
-    def made(number: int, closeness: float, size: float) -> object:
+    def made(number: int, closeness: float, size: float) -> Individual:
         assert seed.outcome is not None
         scores = {"closeness": closeness, "size": size}
         return replace(seed, id=number, outcome=replace(seed.outcome, scores=scores))
 
     size = seed.scores["size"]
     larger, equal, smaller = made(1, -1.0, size + 1), made(2, -2.0, size), made(3, -2.0, size - 1)
-    assert champion(tiny, [larger], seed) is seed  # type: ignore[list-item]
-    assert champion(tiny, [larger, equal], seed) is equal  # type: ignore[list-item]
-    assert champion(tiny, [larger, equal, smaller], seed) is smaller  # type: ignore[list-item]
+    assert champion(tiny, [larger], seed) is seed
+    assert champion(tiny, [larger, equal], seed) is equal
+    assert champion(tiny, [larger, equal, smaller], seed) is smaller
     # a seed that breaks a constraint sets no bar
     bound = replace(tiny, constraints=(Constraint("closeness", min=-1.5),))
-    assert champion(bound, [larger, equal, smaller], seed) is larger  # type: ignore[list-item]
+    assert champion(bound, [larger, equal, smaller], seed) is larger

@@ -16,7 +16,6 @@ import learning
 from guided_evolution import session, view
 from guided_evolution.evaluation import Job
 from guided_evolution.evaluation.launch import Partial
-from guided_evolution.evolution import Evolution
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.individual import Outcome, Status
 from guided_evolution.llm.scripted import FunctionLLM
@@ -28,6 +27,7 @@ from guided_evolution.scoring import Scorer
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 from guided_evolution.testing import Recorder
+from interrupting import Stopper
 
 PRUNE = Settings(population=8, generations=2, llm="fake", prune=True)
 
@@ -189,23 +189,7 @@ def test_neither_the_workers_nor_their_speed_change_what_is_stopped(
 def test_a_run_that_was_interrupted_stops_the_same_ones(
     learner: Problem, early: Run, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[Evolution] = []
-    original = Evolution.__init__
-
-    def remember(self: Evolution, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **options)
-        begun.append(self)
-
-    class Stopper:
-        count = 0
-
-        def on(self, event: Any) -> None:
-            self.count += event.kind == "individual"
-            if self.count == after:
-                begun[-1].stop("interrupted")
-
-    monkeypatch.setattr(Evolution, "__init__", remember)
-    part = evolve(learner, tmp_path / "run", listeners=[Stopper()])
+    part = evolve(learner, tmp_path / "run", listeners=[Stopper(after, monkeypatch)])
     assert part.status == "interrupted"
     assert len(part.individuals) < len(early.individuals)
     resumed = session.resume(tmp_path / "run", llm=FunctionLLM(learning.reply, "fake"))

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from guided_evolution import session
 from guided_evolution.errors import ModelError
 from guided_evolution.events import Event
-from guided_evolution.evolution import Evolution
 from guided_evolution.individual import Status
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Problem
@@ -21,6 +17,7 @@ from guided_evolution.replay import replay
 from guided_evolution.run import Run, open_run
 from guided_evolution.settings import Settings
 from guided_evolution.testing import Recorder, scripted_reply
+from interrupting import Stopper, kill_run
 from unsteady import lucky_problem
 
 SETTINGS = Settings(population=4, generations=3, llm="fake", schedule="steady")
@@ -145,31 +142,11 @@ def test_a_budget_of_evaluations_is_kept_exactly_with_many_in_flight(tiny: Probl
     assert run.stop_reason == f"max_evaluations reached ({cap})"
 
 
-class Stopper:
-    """Stops the run after some individuals, as Ctrl-C does."""
-
-    evolution: Evolution | None = None
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def on(self, event: Event) -> None:
-        self.after -= event.kind == "individual"
-        if self.after == 0 and self.evolution is not None:
-            self.evolution.stop("interrupted")
-
-
 @pytest.mark.parametrize("after", [1, 4, 9])
 def test_an_interrupted_run_goes_on_and_nothing_is_asked_or_scored_twice(
     tiny: Problem, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopper, original = Stopper(after), Evolution.__init__
-
-    def remember(self: Evolution, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **options)
-        stopper.evolution = self
-
-    monkeypatch.setattr(Evolution, "__init__", remember)
+    stopper = Stopper(after, monkeypatch)
     calls: list[str] = []
 
     def counting(prompt: str) -> str:
@@ -192,33 +169,12 @@ def test_an_interrupted_run_goes_on_and_nothing_is_asked_or_scored_twice(
     assert len(evaluated) == len(set(evaluated))
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from guided_evolution import session
-from guided_evolution.llm.scripted import FunctionLLM
-from guided_evolution.problem import Problem
-from guided_evolution.settings import Settings
-from guided_evolution.testing import scripted_reply
-
-class Killer:
-    left = int(sys.argv[4])
-    def on(self, event):
-        self.left -= event.kind == sys.argv[3]
-        if not self.left:
-            os._exit(9)
-
-settings = Settings(population=4, generations=3, llm="fake", schedule="steady", llm_parallel=2, workers=2, p_eot=0.5)
-session.start(Problem.load(sys.argv[1]), settings, Path(sys.argv[2]), [Killer()], FunctionLLM(scripted_reply, "fake"))
-"""
-
-
 @pytest.mark.parametrize(("kind", "count"), [("reply", 3), ("reply", 11), ("check", 9), ("individual", 8)])
 def test_a_killed_run_keeps_the_plans_of_the_children_that_were_on_their_way(
     tiny: Problem, tmp_path: Path, kind: str, count: int
 ) -> None:
-    command = [sys.executable, "-c", KILLED, str(tiny.folder), str(tmp_path / "run"), kind, str(count)]
-    assert subprocess.run(command, timeout=120).returncode == 9
+    options = {"population": 4, "generations": 3, "schedule": "steady", "llm_parallel": 2, "workers": 2, "p_eot": 0.5}
+    kill_run(tiny, tmp_path / "run", kind, count, **options)
     paid = open_run(tmp_path / "run").spending["calls"]
     plans = dict(open_run(tmp_path / "run").plans)
     calls: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -25,6 +25,18 @@ MARKS = {
     Status.OUT_OF_MEMORY: ("▲", "red"),
     Status.PRUNED: ("✂", "yellow"),
 }
+
+
+class Stream(Protocol):
+    """What lines are written to: a file, or what passes them on."""
+
+    def write(self, text: str, /) -> object:
+        """Takes some text."""
+        ...
+
+    def flush(self) -> None:
+        """Lets go of what was kept back."""
+        ...
 
 
 def format_value(value: float) -> str:
@@ -161,7 +173,7 @@ class State:
 class PlainProgress:
     """One line per finished individual and generation, for logs and pipes."""
 
-    def __init__(self, problem: Problem, settings: Settings, stream: TextIO) -> None:
+    def __init__(self, problem: Problem, settings: Settings, stream: Stream) -> None:
         self._state = State(problem, settings)
         self._stream = stream
 

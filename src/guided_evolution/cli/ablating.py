@@ -147,7 +147,7 @@ class _Lines:
         from guided_evolution.progress import PlainProgress
 
         self._name = f"{cell.arm.name}/seed-{cell.seed}"
-        self._progress = PlainProgress(problem, settings, self)  # type: ignore[arg-type]
+        self._progress = PlainProgress(problem, settings, self)
 
     def on(self, event: Any) -> None:
         self._progress.on(event)
