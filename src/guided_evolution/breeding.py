@@ -32,9 +32,10 @@ from guided_evolution.prompts.book import Book
 from guided_evolution.random_operators import RandomEdit, RandomMate
 from guided_evolution.randomness import stream
 from guided_evolution.reply import lesson
+from guided_evolution.rows import Asked
 from guided_evolution.scoring import Scorer
 from guided_evolution.settings import Settings
-from guided_evolution.store import Asked, Store
+from guided_evolution.store import Store
 
 PAPER_TEMPERATURE = (0.05, 0.4)
 SMALL_TEMPERATURE = (0.5, 0.9)

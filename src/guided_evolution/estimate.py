@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from guided_evolution.individual import Exchange, Individual, Status
+from guided_evolution.rows import Call
 from guided_evolution.settings import Settings
-from guided_evolution.store import Call
 
 
 @dataclass(frozen=True, slots=True)

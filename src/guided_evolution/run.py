@@ -16,7 +16,8 @@ from guided_evolution.errors import ProblemError, RunError, UsageError
 from guided_evolution.individual import Exchange, Individual, Outcome
 from guided_evolution.llm.recorded import Recorded, RecordedLLM
 from guided_evolution.problem import Constraint, Limits, Objective, Problem, Sandboxing
-from guided_evolution.store import FILE, Call, Store
+from guided_evolution.rows import Call
+from guided_evolution.store import FILE, Store
 from guided_evolution.verification import FIRST, VERIFY
 
 LOCK = "lock"

@@ -12,8 +12,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,15 @@ from guided_evolution.curves import Curve, PartialResult
 from guided_evolution.database import connect, open_file
 from guided_evolution.errors import RunError
 from guided_evolution.genome import Genome, Part
-from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status
 from guided_evolution.llm.recorded import Recorded
 from guided_evolution.migrations import migrate
+from guided_evolution.rows import Asked, Call, exchange_of, outcome_of, partial_of, steps_of
 
 _Parts = dict[tuple[str | None, str, int, str], Part]
 FILE = "run.sqlite"
 
 BROKEN = "It was left as it is: put a copy of it back, or begin a new run in another folder."
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A question to the model without its texts: what it cost, and when.
-
-    Attributes:
-        individual: The child it was asked for; for a lesson, the elite that teaches.
-        finished: When its answer was recorded, in seconds since the epoch.
-        taken_from: The run whose record the answer was taken from; empty when it was asked here.
-    """
-
-    individual: int
-    turn: int
-    purpose: str
-    model: str
-    tokens_in: int | None
-    tokens_out: int | None
-    usd: float | None
-    seconds: float
-    verdict: str
-    finished: float
-    taken_from: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A stored exchange, and whether its reply was cut."""
-
-    exchange: Exchange
-    cut: bool
 
 
 class Store:
@@ -207,7 +176,7 @@ class Store:
 
     def individuals(self) -> list[Individual]:
         """All individuals in the order of their ids, without their exchanges."""
-        outcomes = {row["individual"]: _outcome(row) for row in self._outcome_rows("evaluate")}
+        outcomes = {row["individual"]: outcome_of(row) for row in self._outcome_rows("evaluate")}
         rows = self._rows("SELECT * FROM individuals ORDER BY id")
         texts: dict[str, str] = dict(map(tuple, self._rows("SELECT sha, text FROM texts")))
         parts: _Parts = {}
@@ -237,7 +206,7 @@ class Store:
             id=row["id"],
             generation=row["generation"],
             genome=genome,
-            origin=Origin(tuple(json.loads(row["parents"])), _steps(row["steps"]), exchanges),
+            origin=Origin(tuple(json.loads(row["parents"])), steps_of(row["steps"]), exchanges),
             outcome=outcome,
             twin=row["twin"],
         )
@@ -284,7 +253,7 @@ class Store:
         """What a stage of an individual gave; None when it has not run."""
         query = "SELECT * FROM outcomes WHERE individual = ? AND stage = ?"
         row = self._row(query, number, stage)
-        return None if row is None else _outcome(row)
+        return None if row is None else outcome_of(row)
 
     def borrow(self, other: Store, *, every: bool = False) -> None:
         """Lets what is missing here be taken from another record, which this one then closes.
@@ -314,7 +283,7 @@ class Store:
             Status.REJECTED,
             Status.LOST,
         )
-        return self._borrowed(lambda other: other.outcome_of(digest)) if row is None else _outcome(row)
+        return self._borrowed(lambda other: other.outcome_of(digest)) if row is None else outcome_of(row)
 
     def measured(self, digest: str, stage: str) -> Outcome | None:
         """What a further stage of a program gave, under whatever id, here or where it may be borrowed; else None."""
@@ -324,11 +293,11 @@ class Store:
             digest,
             stage,
         )
-        return self._borrowed(lambda other: other.measured(digest, stage)) if row is None else _outcome(row)
+        return self._borrowed(lambda other: other.measured(digest, stage)) if row is None else outcome_of(row)
 
     def outcomes(self, stage: str) -> dict[int, Outcome]:
         """What a stage gave, by individual."""
-        return {row["individual"]: _outcome(row) for row in self._outcome_rows(stage)}
+        return {row["individual"]: outcome_of(row) for row in self._outcome_rows(stage)}
 
     def _outcome_rows(self, stage: str) -> list[sqlite3.Row]:
         return self._rows("SELECT * FROM outcomes WHERE stage = ?", stage)
@@ -357,7 +326,7 @@ class Store:
 
     def curve(self, digest: str) -> tuple[PartialResult, ...]:
         """What the evaluation of a program reported on its way, here or where its outcome may be borrowed."""
-        found = [_partial(row) for row in self._rows("SELECT * FROM partials WHERE digest = ? ORDER BY step", digest)]
+        found = [partial_of(row) for row in self._rows("SELECT * FROM partials WHERE digest = ? ORDER BY step", digest)]
         return tuple(found) or next(filter(None, (other.curve(digest) for other, _ in self._lenders)), ())
 
     def curves(self, before: int | None = None) -> dict[str, Curve]:
@@ -377,7 +346,7 @@ class Store:
         found: dict[str, Curve] = {}
         for row in rows:
             earlier = found[row["digest"]].results if row["digest"] in found else ()
-            found[row["digest"]] = Curve((*earlier, _partial(row)), whole=row["status"] == Status.OK)
+            found[row["digest"]] = Curve((*earlier, partial_of(row)), whole=row["status"] == Status.OK)
         return found
 
     # -- exchanges ----------------------------------------------------------------------------------------------
@@ -413,7 +382,7 @@ class Store:
         """A stored exchange; None when it was never made."""
         query = "SELECT * FROM exchanges WHERE individual = ? AND turn = ?"
         row = self._row(query, number, turn)
-        return None if row is None else Asked(_exchange(row), bool(row["cut"]))
+        return None if row is None else Asked(exchange_of(row), bool(row["cut"]))
 
     def lent(self, question: str) -> Asked | None:
         """The answer to a question that a run which lends its record got, marked with that run; None where none has.
@@ -433,12 +402,12 @@ class Store:
         # the second condition is the index's own: without it the index isn't looked at
         query = "SELECT * FROM exchanges WHERE question = ? AND question != '' ORDER BY individual, turn LIMIT 1"
         row = self._row(query, question)
-        return None if row is None else Asked(_exchange(row), bool(row["cut"]))
+        return None if row is None else Asked(exchange_of(row), bool(row["cut"]))
 
     def recorded(self) -> list[Recorded]:
         """Every exchange of the run, lessons included, in the order of individuals and turns."""
         rows = self._rows("SELECT * FROM exchanges ORDER BY individual, turn")
-        return [Recorded(row["individual"], row["turn"], _exchange(row), bool(row["cut"])) for row in rows]
+        return [Recorded(row["individual"], row["turn"], exchange_of(row), bool(row["cut"])) for row in rows]
 
     def unasked(self) -> frozenset[int]:
         """The children that came about without a question: by random edits."""
@@ -447,7 +416,7 @@ class Store:
             " AND id NOT IN (SELECT individual FROM exchanges WHERE turn >= 0)"
         )
         # a lesson that wasn't there leaves no question with the child either
-        return frozenset(row["id"] for row in rows if all(step.operator != "eot" for step in _steps(row["steps"])))
+        return frozenset(row["id"] for row in rows if all(step.operator != "eot" for step in steps_of(row["steps"])))
 
     def exchanges(self, number: int) -> tuple[Exchange, ...]:
         """An individual's own exchanges in order."""
@@ -459,7 +428,7 @@ class Store:
 
     def _exchanges(self, where: str, number: int) -> tuple[Exchange, ...]:
         rows = self._rows(f"SELECT * FROM exchanges WHERE {where} ORDER BY turn", number)
-        return tuple(_exchange(row) for row in rows)
+        return tuple(exchange_of(row) for row in rows)
 
     def calls(self) -> list[Call]:
         """Every question of the run in the order of the answers, without the texts."""
@@ -496,30 +465,3 @@ class Store:
 def _put_meta(database: sqlite3.Connection, values: Mapping[str, Any]) -> None:
     rows = [(key, json.dumps(value)) for key, value in values.items()]
     database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-
-
-def _outcome(row: sqlite3.Row) -> Outcome:
-    return Outcome(
-        status=Status(row["status"]),
-        reason=row["reason"],
-        scores=json.loads(row["scores"]),
-        metrics=json.loads(row["metrics"]) if row["metrics"] != "{}" else {},
-        feedback=row["feedback"],
-        log_tail=row["log_tail"],
-        seconds=row["seconds"],
-        peak_mb=row["peak_mb"],
-        taken_from=row["taken_from"],
-    )
-
-
-def _partial(row: sqlite3.Row) -> PartialResult:
-    return PartialResult(row["step"], row["seconds"], json.loads(row["scores"]))
-
-
-@lru_cache(maxsize=1024)
-def _steps(text: str) -> tuple[Step, ...]:
-    return tuple(Step(**step) for step in json.loads(text))
-
-
-def _exchange(row: sqlite3.Row) -> Exchange:
-    return Exchange(**{name: row[name] for name in Exchange.__dataclass_fields__})

@@ -10,8 +10,8 @@ from typing import Any
 from guided_evolution.individual import Individual, Status, Step
 from guided_evolution.llm.no_model import RANDOM
 from guided_evolution.random_operators import SWAP
+from guided_evolution.rows import Call
 from guided_evolution.run import Run
-from guided_evolution.store import Call
 
 CHECK_FAILED = "check failed: "
 COUNTS = ("tried", "asked", "parsed", "passed", "scored", "improved", "reached", "front")
