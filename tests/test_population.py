@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ def test_a_front_that_is_kept_up_is_the_front_of_everybody(
         assert kept.members == wanted
 
 
+@pytest.mark.alone
 def test_a_newcomer_to_a_large_front_costs_little() -> None:
     kept = Front(PROBLEM)
     several = [individual(number, number, number) for number in range(2_000)]

@@ -157,6 +157,7 @@ def test_no_key_travels_to_a_job(
         return [each.parent for each in Path("/proc").glob("[0-9]*/cmdline") if mark in each.read_bytes()]
 
     until(nodes, "the node's process runs")
+    until(lambda: cluster.jobs("running"), "Slurm says so too")
     (number,) = cluster.jobs("running")
     texts = [
         cluster.command("scontrol", "show", "job", "--details", str(number)),

@@ -342,6 +342,7 @@ def large_pages(runs: Path) -> tuple[float, dict[str, float], dict[str, int]]:
     return first, times, sizes
 
 
+@pytest.mark.alone
 def test_ten_thousand_individuals_stay_usable(tmp_path: Path, tiny: Problem) -> None:
     write_large_run(tmp_path / "runs" / "big", tiny, 10_000)
     # in a process of its own, as coverage doubles the work, and the best of five, as the same work takes up to twice

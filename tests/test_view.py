@@ -217,6 +217,7 @@ def test_an_empty_and_a_failed_run_have_a_document_too(tiny: Problem, tmp_path: 
     assert crashed["series"]["hypervolume"] == [0.0, 0.0]
 
 
+@pytest.mark.alone
 def test_ten_thousand_individuals_make_a_document_in_seconds(tiny: Problem, tmp_path: Path) -> None:
     times = {}
     for count in (2_500, 10_000):
