@@ -326,9 +326,12 @@ LARGE = ("/", "/individuals", "/individuals/5000", "/operators", "/failures", "/
 
 
 def large_pages(runs: Path) -> tuple[float, dict[str, float], dict[str, int]]:
-    """Seconds of work for the first page of the run "big" and for each other one, and the sizes of their answers."""
+    """Work for the first page of the run "big" and for each other one, over that of reading it; and their sizes."""
     client = asked(runs)
     client.get("/static/app.css")  # the server is up
+    begun = time.process_time()
+    assert len(open_run(runs / "big").individuals) == 10_000
+    reading = time.process_time() - begun
     begun = time.process_time()
     assert client.get("/runs/big").status_code == 200
     first = time.process_time() - begun
@@ -336,27 +339,28 @@ def large_pages(runs: Path) -> tuple[float, dict[str, float], dict[str, int]]:
     for path in LARGE:
         begun = time.process_time()
         answer = client.get(path if path == "/" else f"/runs/big{path}")
-        times[path] = time.process_time() - begun
+        times[path] = (time.process_time() - begun) / reading
         sizes[path] = len(answer.content)
         assert answer.status_code == 200
-    return first, times, sizes
+    return first / reading, times, sizes
 
 
 @pytest.mark.alone
 def test_ten_thousand_individuals_stay_usable(tmp_path: Path, tiny: Problem) -> None:
     write_large_run(tmp_path / "runs" / "big", tiny, 10_000)
-    # in a process of its own, as coverage doubles the work, and the best of twenty, as the same work takes up to twice
-    # as long on a machine that others use, for half a minute at a time
+    # in a process of its own, as coverage doubles the work; the best of five, as the same work takes up to twice as
+    # long on a machine that others use, and that may change within a round
     code = "import json, sys; from pathlib import Path; import test_ui\n"
-    code += "print(json.dumps([test_ui.large_pages(Path(sys.argv[1])) for _ in range(20)]))"
+    code += "print(json.dumps([test_ui.large_pages(Path(sys.argv[1])) for _ in range(5)]))"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     environment["PYTHONPATH"] = str(Path(__file__).parent)
     command = [sys.executable, "-c", code, str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=300)
     rounds = json.loads(done.stdout)
-    assert min(first for first, _, _ in rounds) < 1.0
+    # reading ten thousand individuals takes 0.45 s where this was set, and the first page 0.8 s
+    assert min(first for first, _, _ in rounds) < 3
     for path in LARGE:
-        assert min(times[path] for _, times, _ in rounds) < 1.0, path
+        assert min(times[path] for _, times, _ in rounds) < 1, path
         assert rounds[0][2][path] < 1_500_000, path
 
 

@@ -218,17 +218,25 @@ def test_an_empty_and_a_failed_run_have_a_document_too(tiny: Problem, tmp_path: 
 
 
 @pytest.mark.alone
-def test_ten_thousand_individuals_make_a_document_in_seconds(tiny: Problem, tmp_path: Path) -> None:
-    times = {}
-    for count in (2_500, 10_000):
-        folder = write_large_run(tmp_path / str(count), tiny, count)
+def test_a_document_of_ten_thousand_individuals_costs_a_few_times_what_reading_them_does(
+    tiny: Problem, tmp_path: Path
+) -> None:
+    folders = {count: write_large_run(tmp_path / str(count), tiny, count) for count in (2_500, 10_000)}
+    ratios, growths = [], []
+    for _ in range(3):  # the best of three, as a round may fall into a slow moment of a machine that others use
+        times = {}
+        for count, folder in folders.items():
+            begun = time.process_time()
+            document = view.run_document(Run(folder))
+            times[count] = time.process_time() - begun
+            assert len(document["individuals"]) == count
+            json.dumps(document)
         begun = time.process_time()
-        document = view.run_document(Run(folder))
-        times[count] = time.process_time() - begun
-        assert len(document["individuals"]) == count
-        json.dumps(document)
-    assert times[10_000] < 4, "seconds of processor time, about 1.5 as measured"
-    assert times[10_000] < 8 * times[2_500] + 0.5, "four times the run, not sixteen times the work"
+        assert len(Run(folders[10_000]).individuals) == 10_000
+        ratios.append(times[10_000] / (time.process_time() - begun))
+        growths.append(times[10_000] / times[2_500])
+    assert min(ratios) < 6, "3.2 as measured"
+    assert min(growths) < 8, "four times the run, not sixteen times the work"
 
 
 def twice(run: Run, number: int, second: Outcome, worse: Outcome | None = None) -> Run:
