@@ -355,6 +355,19 @@ def test_the_digest_ignores_layout_and_nothing_else(built, data):
     assert other.digest != genome.digest
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "x = 1; y = 2\n@d\n@e(\n1)\ndef f(): pass\nz = '\\na'",
+        "x = 1; \\\ny = 2\n# c \\\n@d  # c \\\n@e(1)\ndef f():\n  pass\n\nz = '\\na'; \\\n",
+        "\\\nx = 1\n\x0cy = 2\n@d\n\n@e(1)\n\ndef f():\n  pass;\nz = (\n'\\n' 'a'\n)\n\n# the end",
+    ],
+)
+def test_canonical_does_not_depend_on_how_statements_share_lines(written):
+    told = "x = 1\ny = 2\n@d\n@e(1)\ndef f():\n    pass\nz = '\\na'\n"
+    assert canonical(written) == canonical(told) != canonical(told.replace("y = 2", "y = 3"))
+
+
 def test_canonical_reads_indented_source_and_falls_back_to_text():
     assert canonical("    x = 1  # a\n    y = '''\n b'''\n") == canonical("x = 1\ny = '''\n b'''")
     assert canonical("        # c\n        def f(): pass\r\n") == canonical("def f():\n  pass")

@@ -14,8 +14,9 @@ import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 from guided_evolution.genome import Block, Fixed, Genome, canonical
 from guided_evolution.signatures import Definition, callables, definitions, mismatch
@@ -168,7 +169,13 @@ def breaks(code: str, block: Block, genome: Genome, original: Block) -> str:
 def _used_elsewhere(genome: Genome, block: Block) -> set[str]:
     """The names that the program uses outside a block."""
     rest = (part.source for part in genome.parts if not (isinstance(part, Block) and part.name == block.name))
-    return {node.id for text in rest for node in ast.walk(_tree(textwrap.dedent(text))) if isinstance(node, ast.Name)}
+    return set().union(*(_uses(text) for text in rest))
+
+
+@lru_cache(maxsize=256)
+def _uses(source: str) -> frozenset[str]:
+    nodes = ast.walk(_tree(textwrap.dedent(source)))
+    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
 
 
 def _changed(source: str, block: Block) -> Extracted | Refused:
@@ -201,7 +208,7 @@ def _prose(line: str) -> bool:
     return not line.strip() or (not line[:1].isspace() and not line.startswith(("#", "@", ")", "]", "}")))
 
 
-def _renamed(code: str, required: dict[str, Definition]) -> str | None:
+def _renamed(code: str, required: Mapping[str, Definition]) -> str | None:
     """The code with a renamed definition called as before, when it's clear which one that is."""
     found = definitions(code)
     missing = [name for name in required if name not in found]
@@ -230,18 +237,24 @@ def _rename(code: str, old: str, new: str) -> str:
     return "".join(lines)
 
 
-def _needed(code: str, tree: ast.Module, required: set[str], genome: Genome, block: Block) -> str:
+def _needed(code: str, tree: ast.Module, required: Set[str], genome: Genome, block: Block) -> str:
     """What the block needs of the code, without repeated blocks, known imports and demonstrations."""
     others = {name for other in genome.blocks if other.name != block.name for name in _names(other.source)}
     parts = (part for part in genome.parts if isinstance(part, Fixed) and part.file == block.file)
-    fixed = _tree("".join(part.source for part in parts))
-    available = {ast.unparse(node) for node in fixed.body if isinstance(node, ast.Import | ast.ImportFrom)}
+    available = _imports("".join(part.source for part in parts))
     old = textwrap.dedent(block.source)
     return trimmed(code, tree, required=required, others=others, available=available, old=old)
 
 
-def _names(source: str) -> set[str]:
-    return set().union(*(binds(node) for node in _tree(textwrap.dedent(source)).body))
+@lru_cache(maxsize=64)
+def _imports(source: str) -> frozenset[str]:
+    nodes = _tree(source).body
+    return frozenset(ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+@lru_cache(maxsize=256)
+def _names(source: str) -> frozenset[str]:
+    return frozenset().union(*(binds(node) for node in _tree(textwrap.dedent(source)).body))
 
 
 def _tree(source: str) -> ast.Module:

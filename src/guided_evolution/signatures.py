@@ -6,6 +6,8 @@ import ast
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -30,12 +32,13 @@ class Definition:
     manners: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def definitions(source: str) -> dict[str, Definition]:
+@lru_cache(maxsize=256)
+def definitions(source: str) -> Mapping[str, Definition]:
     """The top-level classes and functions of a source, by name; empty when it does not parse."""
     try:
         tree = ast.parse(textwrap.dedent(source))
     except (SyntaxError, ValueError, RecursionError):
-        return {}
+        return MappingProxyType({})
     found = {}
     for node in tree.body:
         if isinstance(node, _Function):
@@ -53,7 +56,7 @@ def definitions(source: str) -> dict[str, Definition]:
             methods = {item.name: item.args for item in public}
             manners = {item.name: _manner(item) for item in public}
             found[node.name] = Definition(node.name, "class", header, methods=methods, manners=manners)
-    return found
+    return MappingProxyType(found)
 
 
 _SPECIAL = ("__init__", "__call__")

@@ -100,7 +100,6 @@ def _string_lines(source: str) -> set[int]:
     return within
 
 
-@lru_cache(maxsize=4096)
 def canonical(source: str) -> str:
     """Give a text that is the same for two sources exactly when they differ in form only.
 
@@ -110,14 +109,44 @@ def canonical(source: str) -> str:
     source = unix(source.removeprefix(BOM))
     try:
         try:
-            return _dump(parse_module(source))
+            return _module(source)
         except IndentationError:
-            return _dump(parse_module(shifted(source, "")))
+            return _module(shifted(source, ""))
     except SyntaxError:
         return source.strip()
 
 
-def _dump(tree: ast.Module) -> str:
+def _module(source: str) -> str:
+    """The dump of a module, put together from its statements: of a child's, all but a few are its parent's."""
+    tree = parse_module(source)
+    if not tree.body:
+        return _dump(tree)
+    lines = source.split("\n")
+    written, last = [], 0
+    for index, node in enumerate(tree.body):
+        after = tree.body[index + 1] if index + 1 < len(tree.body) else None
+        end = node.end_lineno or node.lineno
+        # lines that hold one statement and nothing of another say all of it
+        alone = last < _first(node) and (after is None or end < _first(after)) and not lines[end - 1].endswith("\\")
+        if alone:
+            written.append(_statement("\n".join(lines[last:end])))
+        else:
+            written.append(_dump(node))
+        last = end
+    return f"Module(body=[{','.join(written)},])"
+
+
+def _first(node: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])
+
+
+@lru_cache(maxsize=1024)
+def _statement(text: str) -> str:
+    return _dump(parse_module(text).body[0])
+
+
+def _dump(tree: ast.AST) -> str:
     """Write a syntax tree without positions; without recursion, so that depth can't matter.
 
     `ast.dump` recurses, writes each Python version's own fields, and can't print very long integers.
@@ -134,19 +163,28 @@ def _dump(tree: ast.Module) -> str:
 
 
 def _pieces(node: ast.AST) -> list[ast.AST | str]:
-    pieces: list[ast.AST | str] = [f"{type(node).__name__}("]
-    for name, value in ast.iter_fields(node):
-        if name in _UNTOLD or value == []:
-            continue
-        if isinstance(value, list):
+    kind = type(node)
+    pieces: list[ast.AST | str] = [f"{kind.__name__}("]
+    for name in _told(kind._fields):
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            pieces += [f"{name}=", value, ","]
+        elif isinstance(value, list):
+            if not value:
+                continue
             pieces.append(f"{name}=[")
             for element in value:
                 pieces += [element if isinstance(element, ast.AST) else _literal(element), ","]
             pieces.append("]")
         elif value is not None:
-            pieces += [f"{name}=", value if isinstance(value, ast.AST) else _literal(value), ","]
+            pieces.append(f"{name}={_literal(value)},")
     pieces.append(")")
     return pieces
+
+
+@lru_cache(maxsize=256)
+def _told(fields: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in fields if name not in _UNTOLD)
 
 
 def _literal(value: object) -> str:

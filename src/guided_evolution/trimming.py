@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import ast
 import symtable
-from collections.abc import Collection, Set
+from collections.abc import Set
+from functools import lru_cache
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _Import = ast.Import | ast.ImportFrom
 
 
-def trimmed(
-    code: str, tree: ast.Module, *, required: Collection[str], others: Set[str], available: Set[str], old: str
-) -> str:
+def trimmed(code: str, tree: ast.Module, *, required: Set[str], others: Set[str], available: Set[str], old: str) -> str:
     """The statements of a reply that belong to a block, as they were written.
 
     Args:
@@ -27,7 +26,7 @@ def trimmed(
         available: Import statements that the file has anyway, as `ast.unparse` writes them.
         old: The block's present source: its statements may stay, and its imports come back where they are missing.
     """
-    familiar = {ast.unparse(node) for node in _body(old)}
+    familiar = _statements(old)
     kept: set[int] = set()
     wanted = set(required)
     while True:
@@ -56,7 +55,7 @@ def _belongs(
     others: Set[str],
     available: Set[str],
     familiar: Set[str],
-    required: Collection[str],
+    required: Set[str],
 ) -> bool:
     if isinstance(node, ast.ImportFrom) and node.module == "__future__":
         return False
@@ -65,7 +64,7 @@ def _belongs(
         return bool(names & wanted) and ast.unparse(node) not in available
     if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
         return False
-    if names and names <= others and not names & set(required):
+    if names and names <= others and not names & required:
         return False
     if isinstance(node, ast.Expr) and not names:
         return ast.unparse(node) in familiar
@@ -118,6 +117,11 @@ def free_names(source: str) -> set[str]:
         return found.union(*(look(child) for child in table.get_children()))
 
     return look(symtable.symtable(source, "<block>", "exec"))
+
+
+@lru_cache(maxsize=256)
+def _statements(source: str) -> frozenset[str]:
+    return frozenset(ast.unparse(node) for node in _body(source))
 
 
 def _body(source: str) -> list[ast.stmt]:
