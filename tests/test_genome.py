@@ -359,7 +359,7 @@ def test_the_digest_ignores_layout_and_nothing_else(built, data):
     "written",
     [
         "x = 1; y = 2\n@d\n@e(\n1)\ndef f(): pass\nz = '\\na'",
-        "x = 1; \\\ny = 2\n# c \\\n@d  # c \\\n@e(1)\ndef f():\n  pass\n\nz = '\\na'; \\\n",
+        "x = 1; \\\ny = 2\n# c \\\n@d  # c \\\n@e(1)\ndef f():\n  pass\n\nz = '\\na';  # \\\n",
         "\\\nx = 1\n\x0cy = 2\n@d\n\n@e(1)\n\ndef f():\n  pass;\nz = (\n'\\n' 'a'\n)\n\n# the end",
     ],
 )
