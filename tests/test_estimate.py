@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from guided_evolution import session, view
-from guided_evolution.estimate import estimate, planned_generations, tokens_of, usd_of
-from guided_evolution.individual import Exchange
+from guided_evolution.estimate import as_usual, estimate, planned_generations, tokens_of, usd_of
+from guided_evolution.genome import Block, Genome
+from guided_evolution.individual import Exchange, Step
 from guided_evolution.llm import Reply, Request
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Problem
@@ -43,6 +44,24 @@ def test_an_estimate_counts_the_operators_of_each_child_and_both_lanes() -> None
     assert found.seconds == 49 * 30 / 2 + 6 * 30
 
 
+def test_a_short_block_foretells_what_one_of_the_mean_length_takes() -> None:
+    genome = Genome(tuple(Block(name, name * length, "x.py", 1) for name, length in (("a", 20), ("b", 60), ("c", 40))))
+    asked = Exchange("mutate", "m", "p" * 100, "r" * 40, tokens_in=50, tokens_out=20, usd=0.07, seconds=4.0)
+    steps = {name: (Step("mutate", name),) for name in "abc"}
+    # 20 characters more: a fifth of the prompt and half of the reply
+    (longer,) = as_usual([asked], genome, steps["a"])
+    assert (longer.tokens_in, longer.tokens_out, longer.seconds) == (60, 30, 6.0)
+    assert longer.usd == pytest.approx(0.07 * 90 / 70)
+    (shorter,) = as_usual([asked], genome, steps["b"])
+    assert (shorter.tokens_in, shorter.tokens_out, shorter.seconds) == (40, 10, 2.0)
+    assert as_usual([asked], genome, steps["c"]) == as_usual([asked], genome, ()) == [asked]
+    assert as_usual([asked], genome, (*steps["a"], *steps["b"])) == [asked]
+    (unknown,) = as_usual([replace(asked, tokens_in=None, usd=None)], genome, steps["a"])
+    assert (unknown.tokens_in, unknown.tokens_out, unknown.usd) == (None, 30, None)
+    (empty,) = as_usual([replace(asked, reply="", tokens_out=0)], genome, steps["b"])
+    assert empty.tokens_out == 0
+
+
 def test_a_cap_on_evaluations_cuts_the_last_generations() -> None:
     assert planned_generations(SETTINGS) == [8] * 6
     assert planned_generations(replace(SETTINGS, max_evaluations=13)) == [8, 4]
@@ -72,7 +91,8 @@ def test_a_run_says_at_its_end_how_good_the_estimate_was(
     questions = len(run.individual(first.id).origin.exchanges)
     assert document["child"] == first.id
     assert document["estimated"]["calls"] == 6 * questions
-    assert document["estimated"]["tokens"] == (None if tokens is None else 6 * questions * 200)
+    usual = tokens_of(as_usual(run.individual(first.id).origin.exchanges, tiny.genome(), first.origin.steps))
+    assert document["estimated"]["tokens"] == (None if tokens is None or usual is None else 6 * usual)
     assert document["took"]["children"] == 6
     assert document["took"]["calls"] == run.spending["calls"]
     assert document["took"]["tokens"] == (None if tokens is None else 200 * run.spending["calls"])

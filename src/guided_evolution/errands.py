@@ -12,7 +12,7 @@ from typing import Any
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.budget import require_price
 from guided_evolution.errors import ProblemError, RunError
-from guided_evolution.estimate import Estimate, estimate, planned_generations
+from guided_evolution.estimate import Estimate, as_usual, estimate, planned_generations
 from guided_evolution.executors import Executor
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.executors.opening import open_executor
@@ -147,6 +147,7 @@ async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> 
         child, rejected = await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True))
         tell("mutation", (child, rejected))
         planned = planned_generations(errand.settings)
-        return estimate(errand.settings, planned, child.origin.exchanges, outcome.seconds)
+        usual = as_usual(child.origin.exchanges, seed.genome, child.origin.steps)
+        return estimate(errand.settings, planned, usual, outcome.seconds)
     finally:
         await llm.close()

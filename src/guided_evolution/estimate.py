@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from guided_evolution.individual import Exchange, Individual, Status
+from guided_evolution.genome import Genome
+from guided_evolution.individual import Exchange, Individual, Status, Step
 from guided_evolution.rows import Call
 from guided_evolution.settings import Settings
 
@@ -62,7 +63,7 @@ def estimate(
     Args:
         settings: Decides on the operators and on how many calls and evaluations run at the same time.
         generations: How many children each generation has, the initial population first.
-        exchanges: Every question that one child took.
+        exchanges: Every question that one child took; see `as_usual`.
         evaluation_seconds: How long one evaluation took.
     """
     children = sum(generations)
@@ -81,6 +82,37 @@ def estimate(
         evaluation_seconds=evaluation,
         seconds=max(model, evaluation) + len(generations) * min(asking, evaluation_seconds),
     )
+
+
+def as_usual(exchanges: Iterable[Exchange], genome: Genome, steps: Sequence[Step]) -> list[Exchange]:
+    """Questions about one block as they would be about a block of the program's mean length.
+
+    A prompt holds the block once, and so does the reply: their tokens grow by the share of the text that it is. Time
+    goes with what is written, money with all tokens.
+
+    Args:
+        genome: The program; it has the blocks of the steps.
+        steps: What the questions were for.
+    """
+    lengths = {block.name: len(block.source) for block in genome.blocks}
+    asked = [lengths[step.block] for step in steps]
+    longer = sum(lengths.values()) / len(lengths) - sum(asked) / max(1, len(asked)) if asked else 0.0
+    return [_longer(exchange, longer) for exchange in exchanges]
+
+
+def _longer(exchange: Exchange, characters: float) -> Exchange:
+    def scale(text: str) -> float:
+        return max(0.1, 1 + characters / max(1, len(text)))
+
+    counts = (exchange.tokens_in, exchange.tokens_out)
+    scaled = [
+        None if count is None else round(count * scale(text))
+        for count, text in zip(counts, (exchange.prompt, exchange.reply), strict=True)
+    ]
+    before, after = tokens_of([exchange]), sum(count for count in scaled if count is not None)
+    usd = exchange.usd if not before or exchange.usd is None else exchange.usd * after / before
+    seconds = exchange.seconds * scale(exchange.reply)
+    return replace(exchange, tokens_in=scaled[0], tokens_out=scaled[1], usd=usd, seconds=seconds)
 
 
 def compare(
@@ -105,16 +137,17 @@ def compare(
     if any(call.taken_from for call in calls):
         return None
     ordered = sorted(individuals, key=lambda each: each.id)
-    seed = next((each.outcome for each in ordered if each.id == 0), None)
+    genome, seed = next(((each.genome, each.outcome) for each in ordered if each.id == 0), (None, None))
     children = [each for each in ordered if each.origin.parents]
     accepted = (each for each in children if each.status is not Status.REJECTED)
     first = next((each for each in accepted if each.origin.exchanges or not calls), None)
-    if seed is None or first is None:
+    if genome is None or seed is None or first is None:
         return None
     made: dict[int, int] = {}
     for child in children:
         made[child.generation] = made.get(child.generation, 0) + 1
-    foretold = estimate(settings, list(made.values()), first.origin.exchanges, seed.seconds)
+    usual = as_usual(first.origin.exchanges, genome, first.origin.steps)
+    foretold = estimate(settings, list(made.values()), usual, seed.seconds)
     took = {
         "children": len(children),
         "calls": len(calls),
