@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guided_evolution import session
 from guided_evolution.asking import Asker
-from guided_evolution.budget import Budget
+from guided_evolution.budget import CHARACTERS_PER_TOKEN, Budget
 from guided_evolution.errors import ModelError, UsageError
 from guided_evolution.llm import Reply, Request
 from guided_evolution.llm.client import ClientLLM, Endpoint
@@ -19,6 +19,9 @@ from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.problem import Problem
 from guided_evolution.settings import Settings
 from guided_evolution.testing import scripted_reply
+from interrupting import Stopper
+
+NOTHING = {"tokens_in": 0.0, "tokens_out": 0.0, "usd": 0.0, "uncounted_in": 0.0, "uncounted_out": 0.0}
 
 
 class StoppedError(Exception):
@@ -32,7 +35,7 @@ class Meter:
 
     def __init__(self, dollars: float, lengths: list[int]) -> None:
         self.dollars, self.lengths = dollars, lengths
-        self.spent = {"tokens_in": 0.0, "tokens_out": 0.0, "usd": 0.0}
+        self.spent = dict(NOTHING)
         self.calls = self.together = self.most = 0
 
     def price(self, tokens_in: int, tokens_out: int) -> float | None:
@@ -113,18 +116,22 @@ def test_without_a_cap_the_lane_is_full() -> None:
     assert (model.calls, model.most) == (30, 8)
 
 
-def test_a_model_that_counts_no_tokens_is_counted_by_its_characters() -> None:
-    async def run() -> list[str]:
-        asker = Asker(1, Budget(tokens=2000), lambda: {"tokens_in": 0, "tokens_out": 0, "usd": 0}, lambda event: None)
-        reasons: list[str] = []
-        asker.stop = reasons.append
-        model = FunctionLLM(lambda prompt: "y" * 350, "fake")
-        with pytest.raises(ModelError):
-            for _ in range(100):
-                await asker.ask(model, Request("mutate", "x" * 350, max_tokens=100), 1, lambda reply: None)
-        return reasons
-
-    assert asyncio.run(run())
+def test_a_model_that_counts_no_tokens_is_counted_by_its_characters_also_after_a_resume(
+    tiny: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FunctionLLM(scripted_reply, "fake")
+    settings = Settings(population=4, generations=9, llm="fake", max_tokens=9000)
+    whole = session.start(tiny, settings, tmp_path / "whole", (), model)
+    assert whole.stop_reason.startswith("max_tokens reached (9,000)")
+    spent = whole.spending
+    assert spent["tokens_in"] == spent["tokens_out"] == 0
+    assert 7000 < (spent["uncounted_in"] + spent["uncounted_out"]) / CHARACTERS_PER_TOKEN <= 9000
+    half = session.start(tiny, settings, tmp_path / "halves", (Stopper(6, monkeypatch),), model)
+    assert half.status == "interrupted"
+    assert 0 < half.spending["uncounted_in"] < spent["uncounted_in"]
+    halves = session.resume(tmp_path / "halves", llm=model)
+    assert halves.stop_reason.startswith("max_tokens reached (9,000)")
+    assert halves.spending["calls"] == spent["calls"]
 
 
 def test_money_without_a_price_is_refused_before_anything_is_written(tiny: Problem, tmp_path: Path) -> None:
@@ -168,7 +175,7 @@ class Busy:
 
 def patiently(model: Busy, outage: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("guided_evolution.asking.PAUSE_SECONDS", 0.01)
-    spent = {"tokens_in": 0.0, "tokens_out": 0.0, "usd": 0.0}
+    spent = dict(NOTHING)
     asker = Asker(1, Budget(), lambda: spent, lambda event: None)
     asker.outage_seconds = outage
     asyncio.run(asker.ask(model, Request("mutate", "x"), 1, lambda reply: None))

@@ -92,7 +92,7 @@ class Ledger:
 
     A question in flight counts with an upper estimate: its prompt at 3.5 characters a token (or as dense as the
     densest prompt seen), and its whole token limit for the reply. Its end puts the truth in the place of the estimate;
-    where a provider counts no tokens, the texts are counted by their characters, for this session.
+    where a provider counts no tokens, the texts are counted by their characters.
     """
 
     def __init__(self, budget: Budget, spending: Callable[[], Mapping[str, float]]) -> None:
@@ -100,7 +100,6 @@ class Ledger:
         self._spending = spending
         self._held: dict[int, _Held] = {}
         self._number = 0
-        self._uncounted = 0
         self._per_character = 1.0 / CHARACTERS_PER_TOKEN
 
     @property
@@ -112,7 +111,9 @@ class Ledger:
         """The cap on tokens or money that a question would go over, in words; empty when it fits."""
         need, spent = self._estimate(llm, request), self._spending()
         budget, held = self._budget, self._held.values()
-        tokens = spent["tokens_in"] + spent["tokens_out"] + self._uncounted + sum(each.tokens for each in held)
+        uncounted = math.ceil(spent["uncounted_in"] * self._per_character)
+        uncounted += math.ceil(spent["uncounted_out"] / CHARACTERS_PER_TOKEN)
+        tokens = spent["tokens_in"] + spent["tokens_out"] + uncounted + sum(each.tokens for each in held)
         if budget.tokens is not None and tokens + need.tokens > budget.tokens:
             return f"max_tokens reached ({budget.tokens:,}): the next call may take {need.tokens:,}"
         if budget.usd is not None and spent["usd"] + sum(each.usd for each in held) + need.usd > budget.usd:
@@ -128,15 +129,9 @@ class Ledger:
     def settle(self, number: int, request: Request, reply: Reply | None) -> None:
         """Lets go of a reservation; the reply, if there was one, must have been recorded."""
         del self._held[number]
-        if reply is None:
-            return
         asked = len(request.system) + len(request.prompt)
-        if reply.tokens_in is None:
-            self._uncounted += math.ceil(asked * self._per_character)
-        elif asked >= 200:
+        if reply is not None and reply.tokens_in is not None and asked >= 200:
             self._per_character = max(self._per_character, reply.tokens_in / asked)
-        if reply.tokens_out is None:
-            self._uncounted += math.ceil((len(reply.text) + len(reply.reasoning)) / CHARACTERS_PER_TOKEN)
 
     def _estimate(self, llm: LLM, request: Request) -> _Held:
         prompt = math.ceil((len(request.system) + len(request.prompt)) * self._per_character) + _TEMPLATE_TOKENS

@@ -27,6 +27,7 @@ from guided_evolution.rows import Asked, Call, exchange_of, outcome_of, partial_
 
 _Parts = dict[tuple[str | None, str, int, str], Part]
 FILE = "run.sqlite"
+_BYTES = "LENGTH(CAST({} AS BLOB)) + LENGTH(CAST({} AS BLOB))"  # of a text alone, it counts up to the first NUL
 
 BROKEN = "It was left as it is: put a copy of it back, or begin a new run in another folder."
 
@@ -372,6 +373,10 @@ class Store:
             self._spent["unpriced"] += exchange.usd is None
             for name in ("tokens_in", "tokens_cached", "tokens_out", "usd", "seconds"):
                 self._spent[name] += values[name] or 0
+            if exchange.tokens_in is None:
+                self._spent["uncounted_in"] += _size(exchange.system, exchange.prompt)
+            if exchange.tokens_out is None:
+                self._spent["uncounted_out"] += _size(exchange.reply, exchange.reasoning)
 
     def put_verdict(self, number: int, turn: int, verdict: str) -> None:
         """Writes why a reply was not used."""
@@ -445,7 +450,8 @@ class Store:
         """Sums over what was asked: calls, tokens_in, tokens_cached, tokens_out, usd, unpriced, seconds; and `taken`.
 
         Taken are the replies from other runs' records, which cost nothing here and count in no other sum. Unpriced are
-        the calls of unknown price; tokens_cached counts those that providers told of.
+        the calls of unknown price; tokens_cached counts those that providers told of; uncounted_in and uncounted_out
+        are the bytes of prompts and of replies whose tokens nobody told.
 
         The one process that writes reads them once and then keeps them up: a run looks before every call.
         """
@@ -454,12 +460,19 @@ class Store:
                 "SELECT COUNT(*) AS calls, COALESCE(SUM(tokens_in), 0) AS tokens_in,"
                 " COALESCE(SUM(tokens_cached), 0) AS tokens_cached,"
                 " COALESCE(SUM(tokens_out), 0) AS tokens_out, COALESCE(SUM(usd), 0) AS usd,"
-                " COALESCE(SUM(usd IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds FROM exchanges"
+                " COALESCE(SUM(usd IS NULL), 0) AS unpriced, COALESCE(SUM(seconds), 0) AS seconds,"
+                f" COALESCE(SUM({_BYTES.format('system', 'prompt')}) FILTER (WHERE tokens_in IS NULL), 0)"
+                f" AS uncounted_in, COALESCE(SUM({_BYTES.format('reply', 'reasoning')})"
+                " FILTER (WHERE tokens_out IS NULL), 0) AS uncounted_out FROM exchanges"
                 " WHERE taken_from = ''"
             )[0]
             taken = self._rows("SELECT COUNT(*) FROM exchanges WHERE taken_from != ''")[0][0]
             self._spent = {**dict(zip(row.keys(), row, strict=True)), "taken": taken}
         return dict(self._spent)
+
+
+def _size(*texts: str) -> int:
+    return sum(len(text.encode()) for text in texts)
 
 
 def _put_meta(database: sqlite3.Connection, values: Mapping[str, Any]) -> None:
