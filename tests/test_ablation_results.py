@@ -180,6 +180,26 @@ def test_the_page_shows_the_numbers_of_the_json(document: dict[str, Any], home: 
         assert drawn == sorted((each["scores"]["size"], each["scores"]["closeness"]) for each in members)
 
 
+def test_operators_are_summed_over_an_arms_runs(document: dict[str, Any], home: Path) -> None:
+    wanted: dict[tuple[str, str], list[int]] = {}
+    for arm in ARMS:
+        for seed in SEEDS:
+            with contextlib.closing(Run(home / "ab" / arm / f"seed-{seed}")) as run:
+                for each in run.individuals[1:]:
+                    for step in each.origin.steps:
+                        counts = wanted.setdefault((arm, step.operator), [0, 0])
+                        counts[0] += 1
+                        counts[1] += each.ok
+    found = {(each["arm"], each["operator"]): each for each in document["operators"]}
+    assert {key: each["scored"] for key, each in found.items()} == {key: counts[1] for key, counts in wanted.items()}
+    assert all(found[key]["tried"] >= counts[0] > 0 for key, counts in wanted.items())
+    assert ("no-eot", "eot") not in found
+    page = Page((home / "ab" / "ablation.html").read_text())
+    for (arm, operator), each in found.items():
+        names = ("tried", "asked", "passed", "scored", "improved", "reached")
+        assert [arm, operator, *(str(each[name]) for name in names)] in page.rows
+
+
 def test_the_page_asks_for_nothing_outside_itself(document: dict[str, Any], home: Path) -> None:
     page = Page((home / "ab" / "ablation.html").read_text())
     assert not [attrs for _, attrs in page.elements if "src" in attrs or str(attrs.get("href", "#"))[0] != "#"]

@@ -38,6 +38,7 @@ def content(results: Results) -> dict[str, Any]:
     seeds = tables.count(len(plan.seeds))
     told = tables.sentences(results)
     seeds_head, seeds_rows = tables.seeds_table(results)
+    operators_head, operators_rows = tables.operators_table(results)
     first, second = problem.objectives[0], problem.objectives[1:2]
     shown = f" in {first.name} and {second[0].name}" if second and len(problem.objectives) > 2 else ""
     best = results.measures[1].name
@@ -62,6 +63,9 @@ def content(results: Results) -> dict[str, Any]:
         "best_note": "Of programs that satisfy the constraints and are no worse than the seed program elsewhere.",
         "seeds_head": seeds_head,
         "seeds_rows": seeds_rows,
+        "operators_head": operators_head,
+        "operators_rows": operators_rows,
+        "operators_note": tables.OPERATORS_NOTE,
         "fronts_note": f"Members of the joint front{shown}; the star is the seed program.",
         "setup": tables.setup(results),
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from guided_evolution.ablation import statistics
 from guided_evolution.ablation.measures import Course, Measure, courses, joint_front, measures
+from guided_evolution.ablation.operators import Tally, tally
 from guided_evolution.ablation.plan import Plan
 from guided_evolution.problem import Problem
 from guided_evolution.run import Run
@@ -113,6 +114,7 @@ class Results:
         runs: In the order of the plan.
         comparisons: Measure by measure, each arm but the first.
         curves: Measure by measure, each arm.
+        operators: Arm by arm, what each operator came to.
         fronts: By arm the pooled front of its runs; each member with its `seed`, `id` and `scores`.
         start: The seed program's scores; empty where it has none.
         versions: Of the packages and the interpreter, as the first run recorded them.
@@ -124,6 +126,7 @@ class Results:
     runs: tuple[Ended, ...]
     comparisons: tuple[Comparison, ...]
     curves: tuple[Curve, ...]
+    operators: tuple[Tally, ...]
     fronts: Mapping[str, Sequence[Mapping[str, Any]]]
     start: Mapping[str, float]
     versions: Mapping[str, str]
@@ -153,6 +156,7 @@ def gather(plan: Plan, root: Path) -> Results:
                 for way in ways
                 for name, places in by_arm.items()
             ),
+            tuple(each for name, places in by_arm.items() for each in tally(name, [runs[place] for place in places])),
             fronts,
             dict(runs[0].individuals[0].scores) if runs[0].individuals[0].ok else {},
             dict(runs[0].versions),

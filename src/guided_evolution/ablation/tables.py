@@ -24,6 +24,7 @@ def document(results: Results) -> dict[str, Any]:
             for each, text in zip(results.comparisons, sentences(results), strict=True)
         ],
         "curves": [each.to_json() for each in results.curves],
+        "operators": [each.to_json() for each in results.operators],
         "fronts": {name: list(members) for name, members in results.fronts.items()},
     }
 
@@ -94,6 +95,29 @@ def seeds_table(results: Results) -> tuple[list[str], Rows]:
     return ["arm", "seed", "hypervolume %", results.measures[1].name], numbers
 
 
+def operators_table(results: Results) -> tuple[list[str], Rows]:
+    """What each operator came to: a row per arm and operator, sums over the seeds."""
+    columns = {
+        "children": "tried",
+        "questions": "asked",
+        "passed the check": "passed",
+        "scored": "scored",
+        "improved": "improved",
+        "joined the front": "reached",
+    }
+    numbers = [
+        [each.arm, each.operator, *(f"{each.counts[name]:,}" for name in columns.values())]
+        for each in results.operators
+    ]
+    return ["arm", "operator", *columns], numbers
+
+
+OPERATORS_NOTE = (
+    "Sums over the seeds, replies and scores taken from other runs included. A child that was mated and then mutated "
+    "counts for both. Improved: better than the first parent in one objective and worse in none."
+)
+
+
 def explained(results: Results) -> list[str]:
     """What the columns mean."""
     first, *others = [each.name for each in results.problem.objectives]
@@ -121,5 +145,6 @@ def markdown(results: Results) -> str:
         parts += [markdown_text(line), ""]
     parts += [*(f"* {markdown_text(text)}" for text in [*sentences(results), *remarks(results)]), ""]
     parts += ["## Every run", "", *markdown_table(*seeds_table(results))]
+    parts += ["## What each operator came to", "", OPERATORS_NOTE, "", *markdown_table(*operators_table(results))]
     parts += ["## The plan", "", *markdown_table(["", ""], setup(results))]
     return "\n".join(parts)
