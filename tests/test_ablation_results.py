@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -198,6 +199,23 @@ def test_operators_are_summed_over_an_arms_runs(document: dict[str, Any], home: 
     for (arm, operator), each in found.items():
         names = ("tried", "asked", "passed", "scored", "improved", "reached")
         assert [arm, operator, *(str(each[name]) for name in names)] in page.rows
+
+
+def test_what_is_finished_can_be_shown_while_the_rest_is_not(document: dict[str, Any], home: Path) -> None:
+    shutil.copytree(home / "ab", home / "half")
+    shutil.rmtree(home / "half" / "no-eot" / "seed-1")
+    command = [str(GE), "ablate", "half", "--so-far"]
+    done = subprocess.run([*command, "--json"], cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert [run["calls"] for run in shown["runs"]] == [run["calls"] for run in document["runs"] if run["seed"] == 0]
+    assert "1 of 2 planned seeds so far" in (home / "half" / "ablation.md").read_text()
+    assert not (home / "half" / "no-eot" / "seed-1").exists()
+    shutil.rmtree(home / "half" / "full" / "seed-0")
+    nothing = subprocess.run(command, cwd=home, capture_output=True, text=True)
+    assert nothing.returncode == 1
+    assert nothing.stderr.strip() == "Error: no seed has all its runs finished in half yet."
+    assert subprocess.run([*command[:2], "tiny", "--so-far"], cwd=home, capture_output=True).returncode == 1
 
 
 def test_the_page_asks_for_nothing_outside_itself(document: dict[str, Any], home: Path) -> None:

@@ -111,6 +111,8 @@ class Results:
     """Everything that a finished ablation says.
 
     Attributes:
+        plan: With the seeds that were finished.
+        planned: How many seeds there are to be.
         runs: In the order of the plan.
         comparisons: Measure by measure, each arm but the first.
         curves: Measure by measure, each arm.
@@ -121,6 +123,7 @@ class Results:
     """
 
     plan: Plan
+    planned: int
     problem: Problem
     measures: tuple[Measure, ...]
     runs: tuple[Ended, ...]
@@ -132,8 +135,13 @@ class Results:
     versions: Mapping[str, str]
 
 
-def gather(plan: Plan, root: Path) -> Results:
-    """The results of a finished ablation."""
+def gather(plan: Plan, root: Path, planned: int | None = None) -> Results:
+    """The results of a finished ablation, or of the first seeds of one.
+
+    Args:
+        plan: All of its runs are finished.
+        planned: How many seeds there are to be; None when these are all.
+    """
     with contextlib.ExitStack() as stack:
         runs = [stack.enter_context(contextlib.closing(Run(plan.folder(root, cell)))) for cell in plan.cells]
         problem = runs[0].problem
@@ -147,6 +155,7 @@ def gather(plan: Plan, root: Path) -> Results:
         ways = measures(problem)
         return Results(
             plan,
+            planned or len(plan.seeds),
             problem,
             ways,
             tuple(ended),

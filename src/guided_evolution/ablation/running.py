@@ -33,6 +33,18 @@ def state(folder: Path) -> str:
         return run.status
 
 
+def finished_seeds(plan: Plan, root: Path) -> tuple[int, ...]:
+    """The seeds whose runs are finished in all arms.
+
+    Raises:
+        RunError: When there is none.
+    """
+    open_ones = {cell.seed for cell in plan.cells if state(plan.folder(root, cell)) != "done"}
+    if open_ones >= set(plan.seeds):
+        raise RunError(f"no seed has all its runs finished in {root} yet.")
+    return tuple(seed for seed in plan.seeds if seed not in open_ones)
+
+
 class Runner:
     """Goes through the runs of a plan, several at a time if asked to, each on a thread of its own."""
 

@@ -61,9 +61,13 @@ def rows(results: Results) -> Rows:
 
 
 def remarks(results: Results) -> list[str]:
-    """Which runs ended before their evaluations were used up."""
-    most = results.plan.evaluations
-    return [
+    """Whether seeds are missing, and which runs ended before their evaluations were used up."""
+    most, seeds = results.plan.evaluations, len(results.plan.seeds)
+    early = [
+        f"{seeds} of {results.planned} planned seeds so far. A test holds only where the number of seeds does not "
+        "depend on what was seen of them."
+    ]
+    return (early if seeds < results.planned else []) + [
         f"{run.arm}, seed {run.seed} used {run.evaluations} of {most} evaluations ({run.stop_reason})."
         for run in results.runs
         if run.evaluations < most

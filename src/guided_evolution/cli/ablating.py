@@ -44,6 +44,7 @@ SEEDS = 8
 @run_options
 @click.option("--folder", type=click.Path(path_type=Path), help="Where it is kept.  [default: runs/ablate-NAME-TIME]")
 @click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help="Runs at the same time.")
+@click.option("--so-far", is_flag=True, help="Run nothing: show the seeds whose runs are all finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def ablate(
     target: Path,
@@ -52,6 +53,7 @@ def ablate(
     seeds: int | None,
     folder: Path | None,
     parallel: int,
+    so_far: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -62,9 +64,12 @@ def ablate(
     In the end it writes FOLDER/ablation.html, a page with figures, and FOLDER/ablation.md.
     """
     from guided_evolution import session
-    from guided_evolution.ablation.running import Runner
+    from guided_evolution.ablation.running import Runner, finished_seeds
 
     plan, root = _planned(target, folder, (arms, own, seeds), options)
+    if so_far:
+        _show(replace(plan, seeds=finished_seeds(plan, root)), root, as_json, planned=len(plan.seeds))
+        return
     for settings in {plan.settings_of(cell) for cell in plan.cells}:
         fetch_if_local(*settings.models)
     with session.locked(root):
@@ -167,13 +172,13 @@ def _warn(plan: Plan) -> None:
         click.echo(f"Nothing can be concluded in the end: {short}.", err=True)
 
 
-def _show(plan: Plan, root: Path, as_json: bool) -> None:
+def _show(plan: Plan, root: Path, as_json: bool, planned: int | None = None) -> None:
     from rich.table import Table
 
     from guided_evolution import view
     from guided_evolution.ablation import results, tables
 
-    found = results.gather(plan, root)
+    found = results.gather(plan, root, planned)
     if as_json:
         print_json({"schema": view.SCHEMA, **tables.document(found)})
     else:
