@@ -46,20 +46,21 @@ def test_an_estimate_counts_the_operators_of_each_child_and_both_lanes() -> None
 
 def test_a_short_block_foretells_what_one_of_the_mean_length_takes() -> None:
     genome = Genome(tuple(Block(name, name * length, "x.py", 1) for name, length in (("a", 20), ("b", 60), ("c", 40))))
-    asked = Exchange("mutate", "m", "p" * 100, "r" * 40, tokens_in=50, tokens_out=20, usd=0.07, seconds=4.0)
+    asked = Exchange("mutate", "m", "p" * 100, "r" * 80, tokens_in=50, tokens_out=20, usd=0.07, seconds=4.0)
     steps = {name: (Step("mutate", name),) for name in "abc"}
-    # 20 characters more: a fifth of the prompt and half of the reply
+    # 20 characters more: a fifth of the prompt and a quarter of the reply
     (longer,) = as_usual([asked], genome, steps["a"])
-    assert (longer.tokens_in, longer.tokens_out, longer.seconds) == (60, 30, 6.0)
-    assert longer.usd == pytest.approx(0.07 * 90 / 70)
+    assert (longer.tokens_in, longer.tokens_out, longer.seconds) == (60, 25, 5.0)
+    assert longer.usd == pytest.approx(0.07 * 85 / 70)
     (shorter,) = as_usual([asked], genome, steps["b"])
-    assert (shorter.tokens_in, shorter.tokens_out, shorter.seconds) == (40, 10, 2.0)
+    assert (shorter.tokens_in, shorter.tokens_out, shorter.seconds) == (40, 15, 3.0)
     assert as_usual([asked], genome, steps["c"]) == as_usual([asked], genome, ()) == [asked]
     assert as_usual([asked], genome, (*steps["a"], *steps["b"])) == [asked]
     (unknown,) = as_usual([replace(asked, tokens_in=None, usd=None)], genome, steps["a"])
-    assert (unknown.tokens_in, unknown.tokens_out, unknown.usd) == (None, 30, None)
-    (empty,) = as_usual([replace(asked, reply="", tokens_out=0)], genome, steps["b"])
-    assert empty.tokens_out == 0
+    assert (unknown.tokens_in, unknown.tokens_out, unknown.usd) == (None, 25, None)
+    # a model that thought and then said nothing: the block is twice as long, and so is what it takes
+    (empty,) = as_usual([replace(asked, reply="")], genome, steps["a"])
+    assert (empty.tokens_out, empty.seconds) == (40, 8.0)
 
 
 def test_a_cap_on_evaluations_cuts_the_last_generations() -> None:

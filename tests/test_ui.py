@@ -357,8 +357,8 @@ def test_ten_thousand_individuals_stay_usable(tmp_path: Path, tiny: Problem) -> 
     command = [sys.executable, "-c", code, str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=300)
     rounds = json.loads(done.stdout)
-    # reading ten thousand individuals takes 0.45 s where this was set, and the first page 0.8 s
-    assert min(first for first, _, _ in rounds) < 3
+    # reading ten thousand individuals takes 0.45 s where this was set, and the first page 0.8 s; the bound is a second
+    assert min(first for first, _, _ in rounds) < 2.3
     for path in LARGE:
         assert min(times[path] for _, times, _ in rounds) < 1, path
         assert rounds[0][2][path] < 1_500_000, path

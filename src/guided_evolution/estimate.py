@@ -96,13 +96,16 @@ def as_usual(exchanges: Iterable[Exchange], genome: Genome, steps: Sequence[Step
     """
     lengths = {block.name: len(block.source) for block in genome.blocks}
     asked = [lengths[step.block] for step in steps]
-    longer = sum(lengths.values()) / len(lengths) - sum(asked) / max(1, len(asked)) if asked else 0.0
-    return [_longer(exchange, longer) for exchange in exchanges]
+    if not asked:
+        return list(exchanges)
+    own, usual = sum(asked) / len(asked), sum(lengths.values()) / len(lengths)
+    return [_resized(exchange, own, usual) for exchange in exchanges]
 
 
-def _longer(exchange: Exchange, characters: float) -> Exchange:
+def _resized(exchange: Exchange, own: float, usual: float) -> Exchange:
     def scale(text: str) -> float:
-        return max(0.1, 1 + characters / max(1, len(text)))
+        # a text that is shorter than the block, such as an empty reply, should have held it whole
+        return 1 + (usual - own) / max(len(text), own)
 
     counts = (exchange.tokens_in, exchange.tokens_out)
     scaled = [

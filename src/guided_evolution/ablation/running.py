@@ -39,10 +39,10 @@ def finished_seeds(plan: Plan, root: Path) -> tuple[int, ...]:
     Raises:
         RunError: When there is none.
     """
-    open_ones = {cell.seed for cell in plan.cells if state(plan.folder(root, cell)) != "done"}
-    if open_ones >= set(plan.seeds):
+    unfinished = {cell.seed for cell in plan.cells if state(plan.folder(root, cell)) != "done"}
+    if unfinished >= set(plan.seeds):
         raise RunError(f"no seed has all its runs finished in {root} yet.")
-    return tuple(seed for seed in plan.seeds if seed not in open_ones)
+    return tuple(seed for seed in plan.seeds if seed not in unfinished)
 
 
 class Runner:
