@@ -321,6 +321,18 @@ def test_pages_that_forked_children_share_count_once(score: Score) -> None:
 
 
 @LINUX
+def test_a_process_that_ended_while_it_was_looked_at_holds_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        assert 0 < supervisor._proportional(process.pid, 1 << 40) < 1 << 40
+        assert process.stdin is not None
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert supervisor._proportional(process.pid, 1 << 40) == 0, "dead, and not yet collected"
+        process.wait()
+        assert supervisor._proportional(process.pid, 1 << 40) == 0, "gone"
+
+
+@LINUX
 def test_endless_printing_costs_neither_memory_nor_disk(score: Score) -> None:
     source = """
         import os

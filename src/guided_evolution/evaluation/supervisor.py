@@ -120,11 +120,19 @@ def _resident(pid: int) -> int:
 
 
 def _proportional(pid: int, resident: int) -> int:
-    """Resident memory with shared pages divided among those that share them; `resident` where unknown."""
-    with suppress(OSError):
+    """Resident memory with shared pages divided among those that share them; `resident` where unknown, 0 once it ended.
+
+    A candidate's workers often end together: what they had shared would else be counted once for each of them.
+    """
+    try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) << 10
+    except ProcessLookupError:
+        return 0
+    except OSError:
+        if Path("/proc/self").exists() and not Path(f"/proc/{pid}").exists():
+            return 0
     return resident
 
 
