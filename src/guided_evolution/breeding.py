@@ -53,6 +53,7 @@ class Plan:
         mate: Whether the parents are mated.
         mutate: Whether the result is mutated.
         changes: What the elites have to teach.
+        p_eot: Probability that the mutation is Evolution of Thought.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Plan:
     mate: bool
     mutate: bool
     changes: Sequence[Change] = ()
+    p_eot: float = 0.0
 
 
 class Breeder:
@@ -134,7 +136,7 @@ class Breeder:
 
     def _operators(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> list[Operator]:
         """Mating first, then a mutation; a child whose mating fails is mutated, so that its place is not lost."""
-        thought = bool(plan.changes) and rng.random() < self._settings.p_eot
+        thought = bool(plan.changes) and rng.random() < plan.p_eot
         if isinstance(llm, Unasked) and llm.unasked(plan.number):
             self.asker.before_asking()  # no question comes to it, and budgets and interruptions count here too
             return [RandomMate(), RandomEdit()] if plan.mate else [RandomEdit()]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from guided_evolution.bandit import Arm, shares
+from guided_evolution.experience import due, earned
 from guided_evolution.individual import Individual
 from guided_evolution.llm import LLM
 from guided_evolution.llm.ensemble import Ensemble
@@ -120,11 +121,8 @@ class ModelChoice:
         return {"cost": currency, "models": rows, "late": late}
 
     def _due(self, generation: int) -> list[int]:
-        """The children of the generation before, and those of earlier ones that weren't here when it began."""
         before = self._store.meta(f"models {generation - 1}") or {}
-        first, size = self._settings.first_population, self._settings.population
-        begin = 1 if generation == 1 else 1 + first + (generation - 2) * size
-        return [*before.get("late", []), *range(begin, 1 + first + (generation - 1) * size)] if generation else []
+        return due(self._settings, generation, before.get("late", []))
 
     def _experience(
         self, generation: int, individuals: Mapping[int, Individual], front: Collection[int]
@@ -157,21 +155,13 @@ class ModelChoice:
         asked = child.origin.exchanges
         prices = [exchange.usd for exchange in asked]
         paid = [price for price in prices if price is not None]
-        earned = child.ok and child.twin is None and (child.id in front or self._improved(child, individuals))
         return replace(
             known,
             tried=known.tried + 1,
-            earned=known.earned + bool(earned),
+            earned=known.earned + earned(self._problem, child, individuals, front),
             seconds=known.seconds + sum(exchange.seconds for exchange in asked),
             usd=None if known.usd is None or len(paid) < len(prices) else known.usd + sum(paid),
         )
-
-    def _improved(self, child: Individual, individuals: Mapping[int, Individual]) -> bool:
-        parent = individuals.get(child.origin.parents[0])
-        if parent is None or not parent.ok:
-            return False
-        mine, theirs = self._problem.point(child.scores), self._problem.point(parent.scores)
-        return mine != theirs and all(one <= two for one, two in zip(mine, theirs, strict=True))
 
 
 def _currency(known: Collection[Experience]) -> str:

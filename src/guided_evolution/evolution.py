@@ -39,7 +39,7 @@ class Evolution:
         self._slots = executor.slots
         self._listeners = tuple(listeners)
         self._nursery = Nursery(problem, settings, store, llm, executor, self._emit)
-        self._planner = Planner(problem, settings, store, self._nursery.individuals)
+        self._planner = Planner(problem, settings, store, self._nursery.individuals, lambda: self._nursery.hall_of_fame)
 
     async def run(self) -> str:
         """Evolves until the generations or a budget end, and gives the reason for stopping.

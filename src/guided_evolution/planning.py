@@ -7,7 +7,7 @@ mates, and neither has elites that teach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from guided_evolution import selection
 from guided_evolution.breeding import Plan
 from guided_evolution.budget import Budget
 from guided_evolution.individual import Individual
+from guided_evolution.odds import OperatorOdds
 from guided_evolution.operators import Change, changes_of
 from guided_evolution.population import champion, points, violations
 from guided_evolution.problem import Problem
@@ -28,18 +29,25 @@ class Planner:
     """Chooses survivors and parents, and plans children; the same state of a run always gives the same plans."""
 
     def __init__(
-        self, problem: Problem, settings: Settings, store: Store, individuals: Mapping[int, Individual]
+        self,
+        problem: Problem,
+        settings: Settings,
+        store: Store,
+        individuals: Mapping[int, Individual],
+        front: Callable[[], Collection[Individual]],
     ) -> None:
         """Sets the planner up.
 
         Args:
             individuals: All of the run, by id; it grows while the run goes.
+            front: Gives the non-dominated ones of this moment.
         """
         self._problem = problem
         self._settings = settings
         self._store = store
         self._individuals = individuals
         self._budget = Budget.of(settings)
+        self._odds = OperatorOdds(problem, settings, store, individuals, front)
         self._taught: dict[int, list[Change]] = {}
 
     @property
@@ -93,13 +101,14 @@ class Planner:
         rng = stream(self._settings.seed, "parents", generation)
         parents = self.parents(population, self._settings.population, rng)
         changes = self._changes(elites)
+        odds = self._odds.of(generation)
         first = 1 + self._settings.first_population + (generation - 1) * self._settings.population
         plans = []
         for slot in range(self._affordable(generation, len(parents), evaluated)):
             partner = parents[slot ^ 1] if slot ^ 1 < len(parents) else parents[0]
             pair = stream(self._settings.seed, "pair", generation, slot // 2)
             own = stream(self._settings.seed, "plan", generation, slot)
-            mate = self._mates(pair)
+            mate = self._mates(pair, odds.p_mate)
             plans.append(
                 Plan(
                     number=first + slot,
@@ -108,6 +117,7 @@ class Planner:
                     mate=mate,
                     mutate=self._mutates(own, mate),
                     changes=changes,
+                    p_eot=odds.p_eot,
                 )
             )
         return plans
@@ -123,7 +133,8 @@ class Planner:
         generation = 1 + (number - first - 1) // self._settings.population
         rng = stream(self._settings.seed, "single", number)
         parents = self.parents(population, 2, rng)
-        mate = self._mates(rng)
+        odds = self._odds.of(generation)
+        mate = self._mates(rng, odds.p_mate)
         mutate = self._mutates(rng, mate)
         teachers = self._teachers(population)
         document = {
@@ -131,6 +142,7 @@ class Planner:
             "mate": mate,
             "mutate": mutate,
             "teachers": [each.id for each in teachers],
+            "p_eot": odds.p_eot,
         }
         self._store.put_meta(**{_key(number): document})
         return self._from_record(number, generation, document)
@@ -154,10 +166,11 @@ class Planner:
             mate=document["mate"],
             mutate=document["mutate"],
             changes=self._lessons([self._individuals[each] for each in document["teachers"]]),
+            p_eot=document.get("p_eot", self._settings.p_eot),  # records of before it was kept have the set one
         )
 
-    def _mates(self, rng: np.random.Generator) -> bool:
-        return bool(rng.random() < self._settings.p_mate) and self._settings.search == "evolution"
+    def _mates(self, rng: np.random.Generator, p_mate: float) -> bool:
+        return bool(rng.random() < p_mate) and self._settings.search == "evolution"
 
     def _mutates(self, rng: np.random.Generator, mate: bool) -> bool:
         # a child that is neither mated nor mutated would be its parent again, so it is mutated

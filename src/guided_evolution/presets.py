@@ -26,6 +26,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "p_mate": 0.35,
                 "p_mutate": 0.8,
                 "p_eot": 0.25,
+                "operators": "fixed",
                 "eot_elites": 10,
                 "temperature": (0.05, 0.4),
                 "reply_tokens": (600, 1400),

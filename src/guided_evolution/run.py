@@ -98,7 +98,7 @@ class Run:
 
     @property
     def plans(self) -> Mapping[str, Any]:
-        """How many children each generation was to have; see `Store.plans`."""
+        """How many children each generation was to have, and which operators' odds; see `Store.plans`."""
         return self._store.plans()
 
     @cached_property
@@ -134,6 +134,13 @@ class Run:
         """How the models of an adaptive ensemble shared each generation, and why; empty for any other run."""
         last = self.settings.get("generations", 0)
         found = [(number, self._store.meta(f"models {number}")) for number in range(last + 1)]
+        return [{"generation": number, **document} for number, document in found if document is not None]
+
+    @property
+    def operator_odds(self) -> list[dict[str, Any]]:
+        """How adaptive operators shared each generation after the initial one, and why; empty for any other run."""
+        last = self.settings.get("generations", 0)
+        found = [(number, self._store.meta(f"operators {number}")) for number in range(1, last + 1)]
         return [{"generation": number, **document} for number, document in found if document is not None]
 
     @property

@@ -59,6 +59,9 @@ def show_run(run: Run, console: Console) -> None:
     if run.model_choices:
         console.print()
         console.print(_models_table(run))
+    if run.operator_odds:
+        console.print()
+        console.print(_odds_table(run))
     console.print("\n[bold]Pareto front[/]")
     console.print(front_table(run.problem, run.front))
 
@@ -115,6 +118,17 @@ def _models_table(run: Run) -> Table:
         spent = f"{row[cost]:.2f}" if cost == "usd" else f"{row[cost]:.0f}"
         percent = " ".join(f"{share:.0%}" for share in shares)
         table.add_row(Text(row["model"]), str(row["tried"]), str(row["earned"]), spent, percent)
+    return table
+
+
+def _odds_table(run: Run) -> Table:
+    """What adaptive operators had earned before the last generation, and their shares from the first one on."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("operator", "tried", "earned", "questions", "share of each generation from the first on"):
+        table.add_column(name, justify="right" if name in ("tried", "earned", "questions") else "left")
+    for number, row in enumerate(run.operator_odds[-1]["operators"]):
+        percent = " ".join(f"{each['operators'][number]['share']:.0%}" for each in run.operator_odds)
+        table.add_row(row["operator"], str(row["tried"]), str(row["earned"]), str(row["questions"]), percent)
     return table
 
 

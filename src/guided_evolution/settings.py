@@ -26,6 +26,8 @@ class Settings:
         p_mate: Probability that a child's parents are mated.
         p_mutate: Probability that a child is mutated.
         p_eot: Probability that a mutation is Evolution of Thought rather than a fixed prompt.
+        operators: "fixed" keeps to these probabilities; "adaptive" begins with them, and then follows what mated
+            children, applied lessons and plain mutations earned so far for the questions they took.
         eot_elites: The best k elites that may teach.
         characters: Whether prompts may speak as a character; without, every prompt is the plain one.
         search: "evolution"; or a baseline: "best-of-n" changes the seed every time, "sequential" the best so far.
@@ -67,6 +69,7 @@ class Settings:
     p_mate: float = 0.35
     p_mutate: float = 0.8
     p_eot: float = 0.25
+    operators: str = "fixed"
     eot_elites: int = 10
     characters: bool = True
     search: str = "evolution"
@@ -126,6 +129,8 @@ class Settings:
             raise UsageError(f'retry must be "auto", "draw" or "repair", not "{self.retry}"')
         if self.llm_choice not in ("weighted", "adaptive"):
             raise UsageError(f'llm_choice must be "weighted" or "adaptive", not "{self.llm_choice}"')
+        if self.operators not in ("fixed", "adaptive"):
+            raise UsageError(f'operators must be "fixed" or "adaptive", not "{self.operators}"')
         if self.executor not in ("local", "ray", "slurm"):
             raise UsageError(f'executor must be "local", "ray" or "slurm", not "{self.executor}"')
         if self.sandbox not in ("auto", "required", "off"):

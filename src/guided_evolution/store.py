@@ -142,8 +142,8 @@ class Store:
         return default if row is None else json.loads(row[0])
 
     def plans(self) -> dict[str, Any]:
-        """How many children each generation was to have, as facts about the run."""
-        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'planned %'")
+        """How many children each generation was to have and which operators' odds, as facts about the run."""
+        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'planned %' OR key LIKE 'operators %'")
         return {row["key"]: json.loads(row["value"]) for row in rows}
 
     # -- individuals --------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ def main(folder: str, url: str, candidates: str, slots: str, schedule: str) -> N
         p_mate=0.0,  # one question for each candidate, as the others ask
         p_eot=0.0,
         verify=False,  # one evaluation for each candidate, as the others do
-        llm_parallel=int(slots),
-        workers=int(slots),
+        llm_parallel=2 * int(slots),  # what has no place waits in the lane, as with the peers
+        workers=2 * int(slots),
         threads=1,
     )
     own, jobs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -44,6 +44,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--p-mutate", {"type": float, "help": "Probability that a mated child is mutated too.  [default: 0.8]"}),
     ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
     (
+        "--operators",
+        {"help": "fixed: as --p-mate and --p-eot say; adaptive: by what they earn, from there.  [default: fixed]"},
+    ),
+    (
         "--search",
         {"help": "evolution, or a baseline: best-of-n (of the seed), sequential (of the best).  [default: evolution]"},
     ),

@@ -8,6 +8,7 @@ from typing import Any
 
 from guided_evolution import view
 from guided_evolution.individual import Individual, Status
+from guided_evolution.odds import ADAPTIVE
 from guided_evolution.progress import describe, format_seconds, format_twice, format_value
 from guided_evolution.run import Run
 
@@ -295,6 +296,7 @@ def appendix(run: Run, progress: Mapping[str, Any], headline: Mapping[str, Any] 
     twice = f" {_evaluated_twice(counts)}" if counts["programs"] else ""
     first = settings.get("initial") or settings.get("population")
     chances = ", ".join(f"{name} {settings.get(name)}" for name in ("p_mate", "p_mutate", "p_eot"))
+    chances += " at first, then adaptive" if settings.get("operators") == ADAPTIVE else ""
     return " ".join(
         f"Run {run.folder.resolve().name} of {problem.name} with Guided Evolution {run.version} (random seed "
         f"{settings.get('seed')}), objectives {goals}. Initial population {first}, population "

@@ -71,6 +71,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "spending": dict(run.spending),
         "estimate": run.estimate,
         "models": run.model_choices,
+        "odds": run.operator_odds,
         "prompts": prompt_sharing(run),
         "operators": operator_counts(run),
         "failures": dict(Counter(each.status.value for each in run.individuals if not each.ok)),

@@ -1,0 +1,138 @@
+"""How likely mating and Evolution of Thought are: as set, or as what they came to in this run suggests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from guided_evolution.bandit import Arm, shares
+from guided_evolution.experience import due, earned
+from guided_evolution.individual import Individual
+from guided_evolution.problem import Problem
+from guided_evolution.randomness import stream
+from guided_evolution.settings import Settings
+from guided_evolution.store import Store
+
+ADAPTIVE = "adaptive"
+MATE, EOT, MUTATE = "mate", "eot", "mutate"
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """What a generation's children are drawn with.
+
+    Attributes:
+        p_mate: Probability that a child's parents are mated.
+        p_eot: Probability that a mutation is Evolution of Thought.
+    """
+
+    p_mate: float
+    p_eot: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Experience:
+    tried: int = 0
+    earned: int = 0
+    questions: int = 0
+
+
+class OperatorOdds:
+    """The odds of each generation, the same ones in a resumed run.
+
+    With `operators` "adaptive" there are three ways to make a child: mating (whatever follows it), Evolution of Thought
+    and a plain mutation. Their shares begin with what `p_mate` and `p_eot` make of them and follow what their children
+    earned for the questions that they took; see `bandit.shares`. They are settled once for each generation and kept in
+    the record under "operators <generation>". Questions and not seconds are what a try costs, so that the same replies
+    always give the same odds. The initial population teaches nothing: all of it are plain mutations.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        store: Store,
+        individuals: Mapping[int, Individual],
+        front: Callable[[], Collection[Individual]],
+    ) -> None:
+        """Sets them up.
+
+        Args:
+            individuals: All of the run, by id, with their exchanges; it grows while the run goes.
+            front: Gives the non-dominated ones of this moment.
+        """
+        self._problem = problem
+        self._settings = settings
+        self._store = store
+        self._individuals = individuals
+        self._front = front
+        self._settled: dict[int, Odds] = {}
+
+    def of(self, generation: int) -> Odds:
+        """The odds of a generation after the initial one; settled, and recorded, when they are asked for first."""
+        settings = self._settings
+        if settings.operators != ADAPTIVE or settings.search != "evolution":
+            return Odds(settings.p_mate, settings.p_eot)
+        if generation not in self._settled:
+            document = self._store.meta(_key(generation))
+            if document is None:
+                document = self._settle(generation)
+                self._store.put_meta(**{_key(generation): document})
+            share = {row["operator"]: row["share"] for row in document["operators"]}
+            mutations = share[EOT] + share[MUTATE]
+            self._settled[generation] = Odds(share[MATE], share[EOT] / mutations if mutations else settings.p_eot)
+        return self._settled[generation]
+
+    def _settle(self, generation: int) -> dict[str, Any]:
+        """The shares, and what they were computed from."""
+        before = self._store.meta(_key(generation - 1)) or {"operators": [], "late": []}
+        known = dict.fromkeys((MATE, EOT, MUTATE), _Experience())
+        for row in before["operators"]:
+            known[row["operator"]] = _Experience(row["tried"], row["earned"], row["questions"])
+        children = due(self._settings, generation, before["late"])
+        front = {each.id for each in self._front()}
+        for child in (self._individuals[number] for number in children if number in self._individuals):
+            if child.generation and child.origin.parents:
+                name, past = _way(child), known[_way(child)]
+                known[name] = _Experience(
+                    past.tried + 1,
+                    past.earned + earned(self._problem, child, self._individuals, front),
+                    past.questions + len(child.origin.exchanges),
+                )
+        weights = self._weights()
+        arms = {
+            name: Arm(weight, known[name].tried, known[name].earned, known[name].questions)
+            for name, weight in weights.items()
+            if weight
+        }
+        found = shares(list(arms.values()), stream(self._settings.seed, "odds", generation))
+        share = dict(zip(arms, found, strict=True))
+        rows = [
+            {
+                "operator": name,
+                "weight": weights[name],
+                "tried": past.tried,
+                "earned": past.earned,
+                "questions": past.questions,
+                "share": share.get(name, 0.0),
+            }
+            for name, past in known.items()
+        ]
+        # without generations some are still on their way
+        return {"operators": rows, "late": [number for number in children if number not in self._individuals]}
+
+    def _weights(self) -> dict[str, float]:
+        p_mate, p_eot = self._settings.p_mate, self._settings.p_eot
+        return {MATE: p_mate, EOT: (1 - p_mate) * p_eot, MUTATE: (1 - p_mate) * (1 - p_eot)}
+
+
+def _way(child: Individual) -> str:
+    """How a child was to be made: a mating that failed, and was followed by a mutation, was a mating."""
+    tried = {exchange.purpose for exchange in child.origin.exchanges}
+    tried |= {step.operator for step in child.origin.steps}
+    return next((name for name in (MATE, EOT) if name in tried), MUTATE)
+
+
+def _key(generation: int) -> str:
+    return f"operators {generation}"
