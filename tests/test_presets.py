@@ -25,6 +25,7 @@ PUBLISHED = {
     "p_mate": 0.35,
     "p_mutate": 0.8,
     "p_eot": 0.25,
+    "operators": "fixed",
     "eot_elites": 10,
     "temperature": (0.05, 0.4),
     "reply_tokens": (600, 1400),
@@ -50,6 +51,7 @@ def test_the_paper_preset_has_the_published_value(tiny: Problem, name: str, valu
     # every default is turned the other way first, so that a value the preset leaves out is seen
     away: dict[str, Any] = {
         "initial": 5, "generations": 1, "population": 3, "p_mate": 0.1, "p_mutate": 0.1, "p_eot": 0.9, "eot_elites": 1,
+        "operators": "adaptive",
         "temperature": (1.0, 1.0), "reply_tokens": (7, 7), "top_p": 0.9, "moves": "on", "tries": 4, "retry": "repair",
         "characters": False, "search": "sequential", "schedule": "steady", "prune": True,
     }  # fmt: skip
