@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from guided_evolution.ablation.arms import choose, parse
+from guided_evolution.ablation.arms import PACKAGED, choose, parse
 from guided_evolution.ablation.measures import Measure
 from guided_evolution.ablation.plan import Plan
 from guided_evolution.ablation.results import Comparison
@@ -45,6 +45,13 @@ def test_wrong_arms_are_refused_in_one_line(names: str | None, own: tuple[str, .
     with pytest.raises(UsageError, match=text) as caught:
         choose(names, own)
     assert "\n" not in str(caught.value)
+
+
+def test_every_packaged_arm_is_a_run_of_its_own(tiny: Problem) -> None:
+    plan = Plan.make(tiny, Settings(), choose(",".join(PACKAGED)), 1)
+    settings = {cell.arm.name: plan.settings_of(cell) for cell in plan.cells}
+    assert len(set(settings.values())) == len(PACKAGED)
+    assert settings["adaptive"].operators == "adaptive"
 
 
 def test_an_arm_of_ones_own_may_hold_ranges() -> None:
