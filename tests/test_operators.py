@@ -7,17 +7,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from guided_evolution.genome import Genome
-from guided_evolution.individual import Individual, Origin, Outcome, Status, Step
+from guided_evolution.individual import SWAP, Individual, Origin, Outcome, Status, Step
+from guided_evolution.lessons import Change, changes_of, effect_text
 from guided_evolution.operators import (
-    Change,
     Context,
     EvolutionOfThought,
     Mate,
     Mutate,
     Proposal,
     Rejection,
-    changes_of,
-    effect_text,
 )
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
@@ -64,6 +62,7 @@ class Desk:
             moves=True,
             repairs=False,
             two_steps=True,
+            shortcuts=False,
             tries=3,
             changes=self.changes,
             ask=ask,
@@ -178,6 +177,58 @@ def test_mating_merges_a_block_that_differs_into_the_first_parent(tiny: Problem,
     assert second.genome.block(result.step.block).source.strip() in prompt
 
 
+FIVE, NINE = "def first():\n    return 5 * SCALE\n", "def third():\n    return 9 * SCALE\n"
+SHORT = {"shortcuts": True}
+
+
+def test_a_block_that_only_the_partner_changed_is_taken_and_nobody_is_asked(tiny: Problem, seed: Individual) -> None:
+    first, second = child_of(seed, 1, "first", FIVE, -21, 10), child_of(seed, 2, "third", NINE, -19, 12)
+    checked: list[str] = []
+    for number in range(10):
+        desk = Desk(tiny, check=lambda genome: checked.append(genome.digest) or "", seed=number, options=SHORT)
+        result = propose(Mate(), [first, second], desk)
+        assert isinstance(result, Proposal)
+        assert (result.step.operator, result.step.block, result.step.category) == ("mate", "third", SWAP)
+        assert dict(result.genome.files) == dict(first.genome.replace("third", NINE).files)
+        assert desk.asked == []
+    assert checked == [first.genome.replace("third", NINE).digest] * 10
+
+
+def test_a_block_that_both_changed_is_merged_by_the_model(tiny: Problem, seed: Individual) -> None:
+    first = child_of(seed, 1, "first", FIVE, -21, 10)
+    second = child_of(seed, 2, "first", "def first():\n    return 4 * SCALE\n", -19, 12)
+    desk = Desk(tiny, options=SHORT)
+    result = propose(Mate(), [first, second], desk)
+    assert isinstance(result, Proposal)
+    assert result.step.category in ("mate_accuracy", "mate_efficiency")
+    assert len(desk.asked) == 1
+
+
+def test_a_mating_that_would_give_a_parent_again_is_left_to_another_operator(tiny: Problem, seed: Individual) -> None:
+    other = child_of(seed, 1, "first", FIVE, -21, 10)
+    both = child_of(other, 2, "third", NINE, -19, 12)
+    for parents in ([seed, other], [other, both], [both, other], [other, seed]):
+        desk = Desk(tiny, options=SHORT)
+        result = propose(Mate(), parents, desk)
+        assert isinstance(result, Rejection)
+        assert result.idle
+        assert desk.asked == desk.refused == []
+
+
+def test_a_taken_block_is_held_to_the_rules_and_to_the_check(tiny: Problem, seed: Individual) -> None:
+    first, second = child_of(seed, 1, "first", FIVE, -21, 10), child_of(seed, 2, "third", NINE, -19, 12)
+    desk = Desk(tiny, check=lambda genome: "ValueError: boom 17", options=SHORT)
+    result = propose(Mate(), [first, second], desk)
+    assert isinstance(result, Rejection)
+    assert not result.idle
+    assert desk.refused == [result.reason] == ["check failed: ValueError: boom 17"]
+    assert result.step == Step("mate", "third", category=SWAP)
+    renamed = child_of(seed, 3, "third", NINE.replace("third()", "third(needed)"), -19, 12)
+    result = propose(Mate(), [first, renamed], Desk(tiny, options=SHORT))
+    assert isinstance(result, Rejection)
+    assert "third" in result.reason
+
+
 def test_both_mating_templates_are_drawn(tiny: Problem, seed: Individual) -> None:
     other = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
     steps = {propose(Mate(), [seed, other], Desk(tiny, seed=number)).step.category for number in range(20)}
@@ -221,6 +272,66 @@ def test_evolution_of_thought_in_two_steps_shows_the_lesson_the_change_and_its_e
     assert "closeness -25 -> -21" in prompt
 
 
+RAISE = "Raise the constant `{}` by about a third."
+
+
+def taught(seed: Individual, problem: Problem, move: str, category: str = "hyperparameters") -> list[Change]:
+    """What an elite teaches whose first block was changed by a move."""
+    origin = Origin((0,), (Step("mutate", "first", category=category, move=move),))
+    elite = scored(1, seed.genome.replace("first", FIVE), -21, 10, origin)
+    return changes_of(elite, seed.genome, problem, {0: seed}.get)
+
+
+def test_a_teachers_move_is_applied_in_the_words_of_the_other_block(tiny: Problem, seed: Individual) -> None:
+    told = set()
+    for number in range(20):
+        desk = Desk(tiny, changes=taught(seed, tiny, RAISE.format(1)), seed=number, options=SHORT)
+        result = propose(EvolutionOfThought(), [seed], desk)
+        assert isinstance(result, Proposal)
+        step = result.step
+        assert (step.operator, step.category, step.teacher) == ("eot", "hyperparameters", 1)
+        assert step.lesson == "I raise one number."  # the model's own words, nobody asked for a lesson
+        assert step.move == RAISE.format({"second": 2, "third": 3}[step.block])
+        prompt = desk.asked[0][1]
+        assert f"in `{step.block}`: {step.move}" in prompt
+        assert "larger numbers help" not in prompt
+        assert "+    return 5 * SCALE" in prompt
+        assert "closeness -25 -> -21" in prompt
+        told.add(step.block)
+    assert told == {"second", "third"}
+
+
+def test_a_lesson_is_asked_for_where_no_move_is_known_fits_or_is_wanted(tiny: Problem, seed: Individual) -> None:
+    unknown = taught(seed, tiny, "Do what is in no bank.")
+    foreign = taught(seed, tiny, RAISE.format(1), category="of another version")
+    other = taught(seed, tiny, RAISE.format(7))  # the bank has the move, but the block didn't hold a 7
+    known = taught(seed, tiny, RAISE.format(1))
+    without = scored(0, tiny.genome().replace("second", "def second():\n    return SCALE\n"), -25, 6)
+    without = replace(without, genome=without.genome.replace("third", "def third():\n    return SCALE\n"))
+    cases = [(unknown, seed, {}), (foreign, seed, {}), (other, seed, {}), (known, without, {})]
+    for changes, parent, options in [*cases, (known, seed, {"moves": False}), (known, seed, {"shortcuts": False})]:
+        desk = Desk(tiny, changes=changes, reply=lambda prompt: "No.", options=SHORT | options)
+        result = propose(EvolutionOfThought(), [parent], desk)
+        assert isinstance(result, Rejection)
+        assert result.step is not None
+        assert (result.step.lesson, result.step.move) == ("larger numbers help", "")
+        assert "larger numbers help" in desk.asked[0][1]
+
+
+def test_a_move_is_known_of_a_block_that_was_taken_from_a_partner(tiny: Problem, seed: Individual) -> None:
+    made = Origin((0,), (Step("mutate", "first", category="hyperparameters", move=RAISE.format(1)),))
+    partner = scored(1, seed.genome.replace("first", FIVE), -21, 10, made)
+    other = child_of(seed, 2, "third", NINE, -19, 12)
+    mated = Origin((2, 1), (Step("mate", "first", category=SWAP),))
+    child = scored(3, other.genome.replace("first", FIVE), -15, 16, mated)
+    found = {
+        each.after.name: each for each in changes_of(child, seed.genome, tiny, {0: seed, 1: partner, 2: other}.get)
+    }
+    assert found["first"].effect.startswith("closeness -19 -> -15")
+    assert (found["first"].category, found["first"].move) == ("hyperparameters", RAISE.format(1))
+    assert (found["third"].category, found["third"].move) == ("", "")
+
+
 def test_evolution_of_thought_in_one_step_keeps_the_models_own_lesson(tiny: Problem, seed: Individual) -> None:
     elite = child_of(seed, 1, "first", "def first():\n    return 5 * SCALE\n", -21, 10)
     changes = changes_of(elite, seed.genome, tiny, {0: seed}.get)
@@ -238,9 +349,9 @@ def test_evolution_of_thought_in_one_step_keeps_the_models_own_lesson(tiny: Prob
 
 
 def test_fault_04_the_effect_is_measured_and_may_be_worse(tiny: Problem, seed: Individual) -> None:
-    worse = child_of(seed, 1, "first", "def first():\n    return -9 * SCALE\n", -35, 14)
-    (change,) = changes_of(worse, seed.genome, tiny, {0: seed}.get)
-    assert change.effect == "closeness -25 -> -35 (-40.0%, worse); size 6 -> 14 (+133.3%, worse)"
+    mixed = child_of(seed, 1, "first", "def first():\n    return -9 * SCALE\n", -35, 5)
+    (change,) = changes_of(mixed, seed.genome, tiny, {0: seed}.get)
+    assert change.effect == "closeness -25 -> -35 (-40.0%, worse); size 6 -> 5 (-16.7%, better)"
     assert effect_text(tiny, {"closeness": -1.0, "size": 2.0}, {"closeness": -1.0, "size": 1.0}) == (
         "closeness -1 -> -1 (same); size 2 -> 1 (-50.0%, better)"
     )
@@ -252,6 +363,17 @@ def test_fault_04_the_effect_is_relative_to_the_parent_that_was_changed(tiny: Pr
     by_block = {change.after.name: change for change in changes_of(elite, seed.genome, tiny, {0: seed, 1: middle}.get)}
     assert by_block["first"].effect.startswith("closeness -25 -> -21")
     assert by_block["third"].effect.startswith("closeness -21 -> -15")
+
+
+def test_with_shortcuts_a_change_that_made_nothing_better_teaches_nothing(tiny: Problem, seed: Individual) -> None:
+    for closeness, size in ((-35, 14), (-25, 6), (-26, 6)):
+        other = child_of(seed, 1, "first", "def first():\n    return -9 * SCALE\n", closeness, size)
+        changes = changes_of(other, seed.genome, tiny, {0: seed}.get)
+        result = propose(EvolutionOfThought(), [seed], Desk(tiny, changes=changes, options=SHORT))
+        assert isinstance(result, Rejection)
+        assert result.idle
+        asked = propose(EvolutionOfThought(), [seed], Desk(tiny, changes=changes))
+        assert isinstance(asked, Proposal), "without shortcuts the model is shown what it did, as in the paper"
 
 
 def test_fault_06_failed_individuals_teach_nothing(tiny: Problem, seed: Individual) -> None:

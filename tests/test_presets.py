@@ -33,6 +33,7 @@ PUBLISHED = {
     "moves": "off",
     "tries": 1,
     "retry": "draw",
+    "shortcuts": "off",
     "characters": True,
     "search": "evolution",
     "schedule": "generational",
@@ -51,7 +52,7 @@ def test_the_paper_preset_has_the_published_value(tiny: Problem, name: str, valu
     # every default is turned the other way first, so that a value the preset leaves out is seen
     away: dict[str, Any] = {
         "initial": 5, "generations": 1, "population": 3, "p_mate": 0.1, "p_mutate": 0.1, "p_eot": 0.9, "eot_elites": 1,
-        "operators": "adaptive",
+        "operators": "adaptive", "shortcuts": "on",
         "temperature": (1.0, 1.0), "reply_tokens": (7, 7), "top_p": 0.9, "moves": "on", "tries": 4, "retry": "repair",
         "characters": False, "search": "sequential", "schedule": "steady", "prune": True,
     }  # fmt: skip

@@ -43,8 +43,8 @@ def words(run: Run) -> list[object]:
         for each in run.individuals
     ] + [
         (call.purpose, call.model, call.prompt, call.reply, call.verdict, call.temperature)
-        for number in range(len(run.individuals))
-        for call in run.individual(number).origin.exchanges
+        for each in run.individuals
+        for call in run.individual(each.id).origin.exchanges
     ]
 
 

@@ -42,6 +42,8 @@ def test_later_layers_win_and_none_is_passed_over() -> None:
         ({"reply_tokens": [100.5, 200]}, "reply_tokens can't be"),
         ({"moves": "sometimes"}, 'must be "auto", "on" or "off"'),
         ({"retry": "never"}, "retry must be"),
+        ({"shortcuts": True}, "shortcuts can't be True"),
+        ({"shortcuts": "some"}, 'shortcuts must be "auto", "on" or "off"'),
         ({"generations": -1}, "must not be negative"),
     ],
 )

@@ -15,9 +15,9 @@ from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.lessons import Change, distil_prompt
 from guided_evolution.llm import LLM, Reply, Request, Unasked
 from guided_evolution.operators import (
-    Change,
     Context,
     EvolutionOfThought,
     Mate,
@@ -25,7 +25,6 @@ from guided_evolution.operators import (
     Operator,
     Proposal,
     Rejection,
-    distil_prompt,
 )
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
@@ -138,7 +137,6 @@ class Breeder:
         """Mating first, then a mutation; a child whose mating fails is mutated, so that its place is not lost."""
         thought = bool(plan.changes) and rng.random() < plan.p_eot
         if isinstance(llm, Unasked) and llm.unasked(plan.number):
-            self.asker.before_asking()  # no question comes to it, and budgets and interruptions count here too
             return [RandomMate(), RandomEdit()] if plan.mate else [RandomEdit()]
         mutation: Operator = EvolutionOfThought() if thought else Mutate()
         return [Mate(), mutation] if plan.mate else [mutation]
@@ -159,6 +157,8 @@ class Breeder:
             self._emit(Event("refused", plan.number, reason))
 
         async def check(genome: Genome) -> Outcome:
+            if not asked:
+                self.asker.before_asking()  # nobody was asked, and budgets and interruptions count here too
             self.on_check(plan.number, True)
             try:
                 return await self._scorer.check(plan.number, genome)
@@ -173,6 +173,7 @@ class Breeder:
             moves={"on": True, "off": False}.get(self._settings.moves, small),
             repairs={"repair": True, "draw": False}.get(self._settings.retry, not small),
             two_steps=small,
+            shortcuts={"on": True, "off": False}.get(self._settings.shortcuts, small),
             tries=self._settings.tries,
             changes=plan.changes,
             ask=ask,

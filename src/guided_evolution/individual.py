@@ -98,6 +98,10 @@ class Exchange:
     taken_from: str = ""
 
 
+SWAP = "swap"
+"""The category of a mating that took the partner's block as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One operator's work on the way to a child: a child that was mated and then mutated has two.
@@ -105,8 +109,8 @@ class Step:
     Attributes:
         operator: "mutate", "eot" or "mate"; "random" for random edits, which ask no model.
         block: The block that was rewritten.
-        category: A mutation's category, or the mating template, "swap" where the partner's block was taken as it is;
-            empty for Evolution of Thought and random edits.
+        category: A mutation's category, or the mating template, `SWAP` where the partner's block was taken as it is;
+            with Evolution of Thought the teacher's, where its move was applied; empty for random edits.
         character: "plain", "expert", "magoo" or "scientist"; empty where none speaks.
         move: The concrete move that the prompt carried, or the random edits; empty when the question was open.
         lesson: Evolution of Thought only: the insight that was applied, in the model's words.

@@ -1,27 +1,27 @@
 """The operators of Guided Evolution: how a language model turns parents into a child.
 
 Mutate rewrites one block (Algorithm 2 of the paper), EvolutionOfThought applies what a success teaches to another
-block, Mate combines two versions of one block. Each makes several draws: what can't be used, or fails the
-problem's cheap `check`, is tried again, by a repair turn that carries the exact error or by a fresh draw with
-another move.
+block, Mate brings a partner's version of one block in. Each that asks makes several draws: what can't be used, or
+fails the problem's cheap `check`, is tried again, by a repair turn that carries the exact error or by a fresh draw
+with another move.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from guided_evolution.errors import GenomeError
-from guided_evolution.genome import Block, Genome, canonical
-from guided_evolution.individual import Individual, Outcome, Step
+from guided_evolution.genome import Block, Genome
+from guided_evolution.individual import SWAP, Individual, Outcome, Step
+from guided_evolution.lessons import Change, changed_lines
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import CATEGORIES, CHARACTERS, MATINGS, PLAIN, Book, Move
 from guided_evolution.randomness import choice
-from guided_evolution.reply import Extracted, Refused, extract, keep_list, lesson
+from guided_evolution.reply import Extracted, Refused, breaks, extract, keep_list, lesson
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,6 @@ class Rejection:
     reason: str
     idle: bool = False
     step: Step | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A block that once changed for good, with what the change did.
-
-    Attributes:
-        teacher: The elite whose program carries the change.
-        before: The block in the parent that was changed.
-        after: The block in the elite.
-        effect: The measured change of every objective, relative to that parent, in words.
-    """
-
-    teacher: Individual
-    before: Block
-    after: Block
-    effect: str
 
 
 class Answer(Protocol):
@@ -87,6 +70,8 @@ class Context:
         moves: Whether a prompt carries one concrete move instead of the open question.
         repairs: Whether a second try is a repair turn instead of a fresh draw.
         two_steps: Whether Evolution of Thought first distils a lesson and then applies it.
+        shortcuts: Whether what is known is taken without asking: a block that only the partner changed, and the move
+            that a teacher's change came from.
         tries: Draws per step, the first included.
         changes: What valid elites have to teach.
         ask: Asks the model (purpose, prompt) and records the exchange with the child.
@@ -103,6 +88,7 @@ class Context:
     moves: bool
     repairs: bool
     two_steps: bool
+    shortcuts: bool
     tries: int
     changes: Sequence[Change]
     ask: Callable[[str, str], Awaitable[Answer]]
@@ -160,20 +146,27 @@ class Mutate:
 
 
 class EvolutionOfThought:
-    """Algorithm 2 with a lesson: what an elite's change taught is applied to another block."""
+    """Algorithm 2 with a lesson: what an elite's change taught is applied to another block.
+
+    With shortcuts, only changes that made something better teach, and one that came from a move is applied where the
+    same move fits: the prompt says it in the words of the other block, and no lesson needs to be asked for.
+    """
 
     parents = 1
 
     async def propose(self, parents: Sequence[Individual], context: Context) -> Proposal | Rejection:
         """Applies one elite's lesson to a block of the first parent."""
         genome = parents[0].genome
-        pairs = [
-            (change, block) for change in context.changes for block in genome.blocks if block.name != change.after.name
-        ]
+        changes = [change for change in context.changes if change.helped or not context.shortcuts]
+        pairs = [(change, block) for change in changes for block in genome.blocks if block.name != change.after.name]
         if not pairs:
             return Rejection("no elite has a changed block to teach from", idle=True)
-        change, block = choice(context.rng, pairs)
+        moves = {id(change): _teachers_move(change, context) for change in changes}
+        fitting = [pair for pair in pairs if (move := moves[id(pair[0])]) and _fits(move, pair[1])]
+        change, block = choice(context.rng, fitting or pairs)
         step = Step(operator="eot", block=block.name, teacher=change.teacher.id)
+        if move := moves[id(change)] if fitting else None:
+            return await _rewrite(genome, block, context, lambda: _moved(step, change, block, move, context))
         if context.two_steps:
             insight = await context.distil(change)
             if not insight:
@@ -181,11 +174,9 @@ class EvolutionOfThought:
             step = replace(step, lesson=insight)
             text = context.book.fill(
                 "eot_apply",
-                teacher=change.after.name,
                 lesson=f"Lesson: {insight}",
-                change=_changed_lines(change.before, change.after),
-                effect=change.effect,
-                **_common(block, context),
+                task="Apply the same idea, in the smallest way that fits this block.",
+                **_taught(change, block, context),
             )
         else:
             text = context.book.fill(
@@ -200,18 +191,24 @@ class EvolutionOfThought:
 
 
 class Mate:
-    """Combines two versions of one block; the child is otherwise the first parent."""
+    """Brings the second parent's version of one block into the first parent; the child is otherwise the first.
+
+    The paper has a model combine the two versions of any block that differs. With shortcuts it is a three-way merge
+    with the seed as the base: a block that only the second parent changed is taken as it is, nobody asked; a block that
+    only the first changed stays; and a model combines what both changed.
+    """
 
     parents = 2
 
     async def propose(self, parents: Sequence[Individual], context: Context) -> Proposal | Rejection:
-        """Merges the second parent's version of a block that differs into the first parent."""
+        """Takes or merges the second parent's version of a block that differs."""
         first, second = parents[0].genome, parents[1].genome
-        known = {block.name for block in first.blocks} & {block.name for block in second.blocks}
-        differing = [name for name in first.changed(second) if name in known]
+        differing = offered(first, second, context.seed) if context.shortcuts else _differing(first, second)
         if not differing:
-            return Rejection("the parents do not differ", idle=True)
+            return Rejection("the second parent has nothing that the first could take", idle=True)
         block = first.block(choice(context.rng, differing))
+        if context.shortcuts and block.name not in first.changed(context.seed):
+            return await take(first, second, block.name, context)
         other = second.block(block.name)
         template = choice(context.rng, MATINGS)
         step = Step(operator="mate", block=block.name, category=template)
@@ -219,6 +216,59 @@ class Mate:
             template, other=other.source, difference=_difference(block, other), **_common(block, context)
         )
         return await _rewrite(first, block, context, lambda: (text, step))
+
+
+def offered(first: Genome, second: Genome, seed: Genome) -> list[str]:
+    """The blocks that the second program changed, and otherwise than the first."""
+    changed = second.changed(seed)
+    return [name for name in _differing(first, second) if name in changed]
+
+
+async def take(first: Genome, second: Genome, name: str, context: Context) -> Proposal | Rejection:
+    """The first program with the second one's version of a block, as it is, by the rules for a model's reply."""
+    if first.changed(second) == (name,):
+        return Rejection("the child would be the second parent again", idle=True)
+    step, block = Step("mate", name, category=SWAP), first.block(name)
+    source = second.block(name).source
+    reason = breaks(source, block, first, _original(block, context))
+    tried = Refused(reason, source) if reason else await _child(first, block, source, context)
+    if isinstance(tried, Genome):
+        return Proposal(tried, step)
+    context.refuse(tried.reason)
+    return Rejection(tried.reason, step=step)
+
+
+def _differing(first: Genome, second: Genome) -> list[str]:
+    known = {block.name for block in first.blocks} & {block.name for block in second.blocks}
+    return [name for name in first.changed(second) if name in known]
+
+
+def _teachers_move(change: Change, context: Context) -> Move | None:
+    """The move of the bank that a change was asked for; None where there is none, or no shortcut is wanted."""
+    if not (context.shortcuts and context.moves) or change.category not in CATEGORIES:
+        return None
+    bank = context.book.moves(change.category)
+    return next((move for move in bank if move.says(change.move, change.before.source)), None)
+
+
+def _fits(move: Move, block: Block) -> bool:
+    return move.fits(block_kind(block), block.source)
+
+
+def _moved(step: Step, change: Change, block: Block, move: Move, context: Context) -> tuple[str, Step]:
+    """The prompt that applies a teacher's move to another block."""
+    said = move.grounded(block.source, context.rng)
+    text = context.book.fill("eot_apply", lesson="", task=said, **_taught(change, block, context))
+    return text, replace(step, category=change.category, move=said)
+
+
+def _taught(change: Change, block: Block, context: Context) -> dict[str, str]:
+    return {
+        "teacher": change.after.name,
+        "change": changed_lines(change.before, change.after),
+        "effect": change.effect,
+        **_common(block, context),
+    }
 
 
 async def _rewrite(
@@ -231,7 +281,7 @@ async def _rewrite(
         answer = await context.ask(step.operator if not number or not context.repairs else "repair", text)
         result = extract(answer.text, block, genome, original=_original(block, context), cut=answer.cut)
         if isinstance(result, Extracted):
-            tried = await _child(genome, block, result, context)
+            tried = await _child(genome, block, result.source, context)
             if isinstance(tried, Genome):
                 if step.operator == "eot" and not step.lesson:
                     step = replace(step, lesson=lesson(answer.text))
@@ -246,13 +296,13 @@ async def _rewrite(
     return Rejection(reason, step=step)
 
 
-async def _child(genome: Genome, block: Block, result: Extracted, context: Context) -> Genome | Refused:
+async def _child(genome: Genome, block: Block, source: str, context: Context) -> Genome | Refused:
     try:
-        child = genome.replace(block.name, result.source)
+        child = genome.replace(block.name, source)
     except GenomeError as error:
-        return Refused(str(error), result.source)
+        return Refused(str(error), source)
     outcome = await context.check(child)
-    return child if outcome.ok else Refused(f"check failed: {outcome.reason}", result.source)
+    return child if outcome.ok else Refused(f"check failed: {outcome.reason}", source)
 
 
 def _common(block: Block, context: Context) -> dict[str, str]:
@@ -289,72 +339,8 @@ def block_kind(block: Block) -> str:
     return "optimizer" if "optim." in block.source else "function"
 
 
-def distil_prompt(change: Change, book: Book, problem: Problem) -> str:
-    """The question for the lesson of one change."""
-    return book.fill(
-        "eot_distil",
-        summary=problem.summary,
-        teacher=change.after.name,
-        change=_changed_lines(change.before, change.after),
-        effect=change.effect,
-    )
-
-
-def _changed_lines(before: Block, after: Block) -> str:
-    lines = difflib.unified_diff(before.source.splitlines(), after.source.splitlines(), lineterm="", n=1)
-    return "\n".join([line for line in lines if not line.startswith(("---", "+++", "@@"))][:40])
-
-
 def _difference(block: Block, other: Block) -> str:
     """The lines that only the other version has, for a model that would not find them by itself."""
     mine = {line.strip() for line in block.source.splitlines()}
     fresh = [line.strip() for line in other.source.splitlines() if line.strip() and line.strip() not in mine]
     return "; ".join(f"`{line}`" for line in fresh[:4]) or "it does less."
-
-
-def changes_of(
-    elite: Individual, seed: Genome, problem: Problem, find: Callable[[int], Individual | None]
-) -> list[Change]:
-    """What one elite has to teach: its blocks that differ from the seed's, with the measured effect of each.
-
-    The effect is taken where the block got its present form: the ancestor that introduced it, against the parent
-    that was changed. A block whose introduction was never scored on both sides teaches nothing.
-
-    Args:
-        elite: A scored individual.
-        seed: The seed's program.
-        problem: For names and directions of the objectives.
-        find: Gives an individual by its id.
-    """
-    found = []
-    names = {block.name for block in seed.blocks}
-    for name in elite.genome.changed(seed):
-        if name not in names:
-            continue
-        after, child = elite.genome.block(name), elite
-        form = canonical(after.source)
-        while child.origin.parents:
-            parent = find(child.origin.parents[0])
-            if parent is None or canonical(parent.genome.block(name).source) != form:
-                break
-            child = parent
-        parent = find(child.origin.parents[0]) if child.origin.parents else None
-        if parent is not None and parent.ok and child.ok:
-            effect = effect_text(problem, parent.scores, child.scores)
-            also = [step.block for step in child.origin.steps if step.block != name]
-            if also:
-                effect += f" (together with a change of {', '.join(also)})"
-            found.append(Change(elite, parent.genome.block(name), after, effect))
-    return found
-
-
-def effect_text(problem: Problem, before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """The measured change of every objective in words, e.g. "accuracy 0.91 -> 0.92 (+1.1 %, better)"."""
-    parts = []
-    for objective in problem.objectives:
-        old, new = before[objective.name], after[objective.name]
-        gain = objective.minimised(old) - objective.minimised(new)
-        judgement = "better" if gain > 0 else "worse" if gain < 0 else "same"
-        share = f"{(new - old) / abs(old):+.1%}, " if old and new != old else ""
-        parts.append(f"{objective.name} {old:g} -> {new:g} ({share}{judgement})")
-    return "; ".join(parts)

@@ -16,8 +16,8 @@ from guided_evolution import selection
 from guided_evolution.breeding import Plan
 from guided_evolution.budget import Budget
 from guided_evolution.individual import Individual
+from guided_evolution.lessons import Change, changes_of
 from guided_evolution.odds import OperatorOdds
-from guided_evolution.operators import Change, changes_of
 from guided_evolution.population import champion, points, violations
 from guided_evolution.problem import Problem
 from guided_evolution.randomness import stream

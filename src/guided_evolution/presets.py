@@ -35,6 +35,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "moves": "off",
                 "tries": 1,
                 "retry": "draw",
+                "shortcuts": "off",
                 "characters": True,
                 "search": "evolution",
                 "schedule": "generational",

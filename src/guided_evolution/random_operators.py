@@ -12,13 +12,11 @@ from guided_evolution.errors import GenomeError
 from guided_evolution.genome import Block, Genome
 from guided_evolution.individual import Individual, Step
 from guided_evolution.llm.no_model import RANDOM
-from guided_evolution.operators import Context, Proposal, Rejection
+from guided_evolution.operators import Context, Proposal, Rejection, offered, take
 from guided_evolution.random_edits import edited
 from guided_evolution.randomness import choice
 from guided_evolution.reply import breaks
 from guided_evolution.source import BOM, split_lines, unix
-
-SWAP = "swap"
 
 
 class RandomEdit:
@@ -54,27 +52,17 @@ class RandomEdit:
 
 
 class RandomMate:
-    """The first parent with the second one's version of one block that differs.
-
-    Where no more than one block differs, that would be the second parent again: there is nothing to do then.
-    """
+    """The first parent with the second one's version of one block that the second changed."""
 
     parents = 2
 
     async def propose(self, parents: Sequence[Individual], context: Context) -> Proposal | Rejection:
         """Takes over one block, as it is."""
         first, second = parents[0].genome, parents[1].genome
-        known = {block.name for block in first.blocks} & {block.name for block in second.blocks}
-        differing = [name for name in first.changed(second) if name in known]
-        if len(differing) < 2:
-            return Rejection("the parents do not differ in two blocks", idle=True)
-        block = first.block(choice(context.rng, differing))
-        step = Step("mate", block.name, category=SWAP)
-        child = await _child(first, block, second.block(block.name).source, context)
-        if isinstance(child, Genome):
-            return Proposal(child, step)
-        context.refuse(child)
-        return Rejection(child, step=step)
+        names = offered(first, second, context.seed)
+        if not names:
+            return Rejection("the second parent has nothing that the first could take", idle=True)
+        return await take(first, second, choice(context.rng, names), context)
 
 
 async def _child(genome: Genome, block: Block, source: str, context: Context) -> Genome | str:

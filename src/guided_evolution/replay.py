@@ -21,7 +21,7 @@ from guided_evolution.pruning import named
 from guided_evolution.run import Run, recorded_model
 from guided_evolution.scoring import Scorer
 from guided_evolution.session import locked, prepare, resolved, run_async, start
-from guided_evolution.settings import Settings
+from guided_evolution.settings import EARLIER, Settings
 from guided_evolution.store import Store
 from guided_evolution.verification import FIRST, VERIFY, worse_of
 
@@ -81,9 +81,7 @@ def replay(
     if problem.digest != old.problem_digest:
         raise ProblemError(f"{problem.folder} isn't the problem of {source}: its seed, evaluator or limits differ.")
     model = recorded_model(source, in_place=True)
-    # what a record of an earlier version doesn't say: nothing was evaluated twice then
-    defaults = replace(Settings(), verify=False)
-    settings = defaults.with_changes(old.settings, str(source)).with_changes(changes or {}, "ge replay")
+    settings = EARLIER.with_changes(old.settings, str(source)).with_changes(changes or {}, "ge replay")
     # the record ends where the run ended; what it may have cost decides nothing here
     settings = replace(settings, llm=f"replay:{source.resolve()}", max_tokens=None, max_usd=None, max_hours=None)
     listeners = tuple(listeners)

@@ -34,7 +34,7 @@ from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import Book
 from guided_evolution.reuse import borrow, lender
 from guided_evolution.run import LOCK, Run, accept_changes, problem_to_json, recorded_model
-from guided_evolution.settings import Settings
+from guided_evolution.settings import EARLIER, Settings
 from guided_evolution.store import Store
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ def resume(
     else:
         run.require_unchanged_problem()
     # a run that began when nothing was evaluated twice keeps the past by which it chose
-    settings = resolved(replace(Settings(), verify=False).with_changes(run.settings, str(folder)))
+    settings = resolved(EARLIER.with_changes(run.settings, str(folder)))
     run.close()
     settings = settings.with_changes(changes or {}, "ge resume")
     check_executor(settings)

@@ -43,6 +43,9 @@ class Settings:
             warmer one for small models.
         reply_tokens: Range from which each call's token limit is drawn; None takes the paper's (600, 1400), or a
             shorter one for small models.
+        shortcuts: "auto", "on" or "off": nobody is asked for what is known. Mating takes a block that only the partner
+            changed as it is, and Evolution of Thought applies the move that a teacher's change came from; "off" asks
+            each time, as the paper does; "auto" takes shortcuts with small models.
         top_p: Nucleus mass; None takes the paper's 0.1 at the paper's temperatures, else leaves it to the model.
         seed: Seed of every random draw of the run.
         llm: Model specification, see `ge run --help`; several, each with a weight after "=", are an ensemble.
@@ -78,6 +81,7 @@ class Settings:
     tries: int = 3
     moves: str = "auto"
     retry: str = "auto"
+    shortcuts: str = "auto"
     temperature: tuple[float, float] | None = None
     reply_tokens: tuple[int, int] | None = None
     top_p: float | None = None
@@ -127,6 +131,8 @@ class Settings:
             raise UsageError(f'moves must be "auto", "on" or "off", not "{self.moves}"')
         if self.retry not in ("auto", "draw", "repair"):
             raise UsageError(f'retry must be "auto", "draw" or "repair", not "{self.retry}"')
+        if self.shortcuts not in ("auto", "on", "off"):
+            raise UsageError(f'shortcuts must be "auto", "on" or "off", not "{self.shortcuts}"')
         if self.llm_choice not in ("weighted", "adaptive"):
             raise UsageError(f'llm_choice must be "weighted" or "adaptive", not "{self.llm_choice}"')
         if self.operators not in ("fixed", "adaptive"):
@@ -172,6 +178,10 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """The settings as plain values."""
         return dataclasses.asdict(self)
+
+
+EARLIER = Settings(verify=False, shortcuts="off")
+"""What a record of an earlier version was made with, where it doesn't say."""
 
 
 def _typed(name: str, value: Any, kind: str, where: str) -> Any:

@@ -32,7 +32,7 @@ VARIABLES: dict[str, set[str]] = {
     "mate_efficiency": _COMMON | {"other", "difference"},
     "eot": _COMMON | {"before", "after", "effect", "teacher"},
     "eot_distil": {"summary", "teacher", "change", "effect"},
-    "eot_apply": _COMMON | {"lesson", "change", "effect", "teacher"},
+    "eot_apply": _COMMON | {"lesson", "task", "change", "effect", "teacher"},
     "repair": _COMMON | {"error"},
     "rules": set(),
     "rules_module": set(),
@@ -61,6 +61,12 @@ class Move:
     def fits(self, kind: str, source: str) -> bool:
         """Whether the move makes sense for a block of this kind with this source."""
         return kind == self.kind and (self.when is None or self.when.search(source) is not None)
+
+    def says(self, text: str, source: str) -> bool:
+        """Whether this is what the move says of a block with this source, for one of the condition's matches."""
+        if self.when is None:
+            return text == self.text
+        return any(match.expand(self.text) == text for match in self.when.finditer(source))
 
     def grounded(self, source: str, rng: np.random.Generator) -> str:
         """The move's text, filled with what one of the condition's matches in this source found."""

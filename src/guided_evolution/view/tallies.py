@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from guided_evolution.individual import Individual, Status, Step
+from guided_evolution.individual import SWAP, Individual, Status, Step
 from guided_evolution.llm.no_model import RANDOM
-from guided_evolution.random_operators import SWAP
 from guided_evolution.rows import Call
 from guided_evolution.run import Run
 
