@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from guided_evolution.run import open_run
+from guided_evolution.testing import write_tiny_problem
 from test_nn_data import random_pixels, write_parquet
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -110,3 +112,14 @@ def test_the_seed_is_trained_and_compared_with_the_published_accuracy(
         < printed.index("epoch 1:")
         < printed.index("published test accuracy 92.52%")
     )
+
+
+def test_proposals_are_made_by_each_operator_alone(tmp_path: Path) -> None:
+    problem = write_tiny_problem(tmp_path / "tiny")
+    numbers = ("--mutations", 4, "--matings", 2, "--thoughts", 2, "--pool", 3)
+    command = [sys.executable, FOLDER / "proposals" / "measure.py", tmp_path / "run", "--problem", problem, "--llm"]
+    command += [f"scripted:{problem / 'model.py'}", *numbers]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    operators = [step.operator for each in open_run(tmp_path / "run").individuals for step in each.origin.steps]
+    assert sorted(operators) == ["eot"] * 2 + ["mate"] * 2 + ["mutate"] * 4

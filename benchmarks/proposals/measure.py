@@ -20,8 +20,10 @@ import numpy as np
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.individual import Individual
+from guided_evolution.lessons import Change, changes_of
+from guided_evolution.llm import LLM
 from guided_evolution.llm.spec import open_llm
-from guided_evolution.operators import Change, Mate, Operator, changes_of
+from guided_evolution.operators import Mate, Operator
 from guided_evolution.problem import Problem
 from guided_evolution.randomness import choice, stream
 from guided_evolution.run import problem_to_json
@@ -33,7 +35,7 @@ from guided_evolution.store import Store
 class MatingOnly(Breeder):
     """A breeder whose failed mating is not saved by a mutation, so that matings are counted alone."""
 
-    def _operators(self, plan: Plan, rng: np.random.Generator) -> list[Operator]:
+    def _operators(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> list[Operator]:
         return [Mate()]
 
 
@@ -49,9 +51,8 @@ class Bench:
         self.scorer = Scorer(problem, settings, self.store, self.executor, lambda event: None)
         self.individuals: dict[int, Individual] = {}
 
-    def breeder(self, kind: type[Breeder] = Breeder, p_eot: float = 0.0) -> Breeder:
-        settings = replace(self.settings, p_eot=p_eot)
-        return kind(self.problem, settings, self.store, self.llm, self.scorer, lambda event: None)
+    def breeder(self, kind: type[Breeder] = Breeder) -> Breeder:
+        return kind(self.problem, self.settings, self.store, self.llm, self.scorer, lambda event: None)
 
     async def propose(self, breeder: Breeder, plan: Plan) -> Individual:
         child, rejected = await breeder.breed(plan)
@@ -110,19 +111,21 @@ async def _both(
     counts: tuple[int, int, int],
 ) -> None:
     first, matings, thoughts = counts
-    mating, thinking = bench.breeder(MatingOnly), bench.breeder(p_eot=1.0)
+    mating, thinking = bench.breeder(MatingOnly), bench.breeder()
     # in turn, so that an interrupted measurement has both
     for index in range(max(matings, thoughts)):
         if index < matings:
             await bench.propose(mating, Plan(first + 2 * index, 1, choice(rng, pairs), mate=True, mutate=False))
         if index < thoughts:
-            plan = Plan(first + 2 * index + 1, 1, (choice(rng, parents),), mate=False, mutate=True, changes=changes)
+            number, parent = first + 2 * index + 1, choice(rng, parents)
+            plan = Plan(number, 1, (parent,), mate=False, mutate=True, changes=changes, p_eot=1.0)
             await bench.propose(thinking, plan)
 
 
 async def run(arguments: argparse.Namespace) -> None:
     options = {
-        key: getattr(arguments, key) for key in ("llm", "tries", "retry", "moves", "threads", "seed", "temperature")
+        key: getattr(arguments, key)
+        for key in ("llm", "tries", "retry", "moves", "shortcuts", "threads", "seed", "temperature")
     }
     bench = Bench(Problem.load(arguments.problem), Settings().with_changes(options, "measure"), arguments.folder)
     try:
@@ -143,6 +146,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--retry", default="auto", choices=["auto", "draw", "repair"])
     parser.add_argument("--moves", default="auto", choices=["auto", "on", "off"])
+    parser.add_argument("--shortcuts", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--temperature", type=float, nargs=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
