@@ -301,17 +301,46 @@ def test_a_teachers_move_is_applied_in_the_words_of_the_other_block(tiny: Proble
     assert told == {"second", "third"}
 
 
-def test_a_lesson_is_asked_for_where_no_move_is_known_fits_or_is_wanted(tiny: Problem, seed: Individual) -> None:
-    unknown = taught(seed, tiny, "Do what is in no bank.")
+def test_where_the_teachers_move_does_not_fit_others_of_its_category_do(tiny: Problem, seed: Individual) -> None:
+    parent = scored(0, tiny.genome().replace("second", "def second():\n    return SCALE\n"), -25, 6)
+    parent = replace(parent, genome=parent.genome.replace("third", "def third():\n    return SCALE\n"))
+    desk = Desk(tiny, changes=taught(seed, tiny, RAISE.format(1)), options=SHORT)
+    result = propose(EvolutionOfThought(), [parent], desk)
+    assert isinstance(result, Rejection), "the scripted model finds no number there"
+    assert result.step is not None
+    assert result.step.move == "Change the order in which things are tried or visited."
+    desk = Desk(tiny, changes=taught(seed, tiny, RAISE.format(1)), options=SHORT, reply=lambda prompt: "No.")
+    propose(EvolutionOfThought(), [seed], desk)
+    tasks = [prompt.split("Your task")[1].split("\n")[0] for _, prompt in desk.asked]
+    assert "Raise the constant" in tasks[0]
+    assert len(set(tasks)) == 3, "a fresh draw carries another move"
+
+
+def test_a_block_for_which_the_category_has_no_move_is_not_taught(tiny: Problem, seed: Individual) -> None:
+    tiny.prompts.mkdir()
+    (tiny.prompts / "hyperparameters.md").write_text(
+        "Change values.\n\n## Moves for a function\n- [\\b([12])\\b] Raise \\1.\n"
+    )
+    changes = taught(seed, tiny, "Raise 1.")
+    for number in range(10):
+        desk = Desk(tiny, changes=changes, seed=number, options={**SHORT, "book": Book(tiny.prompts)})
+        result = propose(EvolutionOfThought(), [seed], desk)
+        assert isinstance(result, Proposal)
+        assert (result.step.block, result.step.move) == ("second", "Raise 2.")
+    parent = replace(seed, genome=seed.genome.replace("second", "def second():\n    return 7\n"))
+    result = propose(EvolutionOfThought(), [parent], desk)
+    assert isinstance(result, Rejection)
+    assert result.idle
+
+
+def test_a_lesson_is_asked_for_where_the_change_came_from_no_move_or_none_is_wanted(
+    tiny: Problem, seed: Individual
+) -> None:
     foreign = taught(seed, tiny, RAISE.format(1), category="of another version")
-    other = taught(seed, tiny, RAISE.format(7))  # the bank has the move, but the block didn't hold a 7
-    known = taught(seed, tiny, RAISE.format(1))
-    without = scored(0, tiny.genome().replace("second", "def second():\n    return SCALE\n"), -25, 6)
-    without = replace(without, genome=without.genome.replace("third", "def third():\n    return SCALE\n"))
-    cases = [(unknown, seed, {}), (foreign, seed, {}), (other, seed, {}), (known, without, {})]
-    for changes, parent, options in [*cases, (known, seed, {"moves": False}), (known, seed, {"shortcuts": False})]:
+    known, none = taught(seed, tiny, RAISE.format(1)), taught(seed, tiny, "")
+    for changes, options in [(foreign, {}), (none, {}), (known, {"moves": False}), (known, {"shortcuts": False})]:
         desk = Desk(tiny, changes=changes, reply=lambda prompt: "No.", options=SHORT | options)
-        result = propose(EvolutionOfThought(), [parent], desk)
+        result = propose(EvolutionOfThought(), [seed], desk)
         assert isinstance(result, Rejection)
         assert result.step is not None
         assert (result.step.lesson, result.step.move) == ("larger numbers help", "")

@@ -227,6 +227,24 @@ def test_another_run_takes_the_curves_but_not_the_decisions(learner: Problem, ea
     assert {each.outcome.taken_from for each in again.individuals if each.id in pruned(again) and each.outcome} == {""}
 
 
+def test_what_another_run_measured_whole_is_stopped_where_it_would_have_been_stopped_here(
+    learner: Problem, early: Run, tmp_path: Path
+) -> None:
+    """Else the arms of an ablation, which share their scores, would all be without the rule."""
+    whole = evolve(learner, tmp_path / "whole", replace(PRUNE, prune=False, generations=9))
+    lent = {each.genome.digest for each in whole.individuals if each.ok}
+    run = evolve(learner, tmp_path / "run", PRUNE, (), [early.folder, whole.folder])
+    assert story(run) == story(early)
+    taken = [run.by_id[number] for number in pruned(run) if run.by_id[number].genome.digest in lent]
+    assert taken
+    for each in taken:
+        assert each.outcome
+        assert each.outcome.taken_from
+        curve = run.curve(each.genome.digest)
+        assert (curve[-1].scores, curve[-1].seconds) == (each.outcome.metrics, each.outcome.seconds)
+    assert story(evolve(learner, tmp_path / "again", PRUNE, (), [run.folder, whole.folder])) == story(early)
+
+
 def test_a_replay_measures_what_was_stopped_as_far_as_it_was_measured(
     learner: Problem, early: Run, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ with another move.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -148,8 +149,9 @@ class Mutate:
 class EvolutionOfThought:
     """Algorithm 2 with a lesson: what an elite's change taught is applied to another block.
 
-    With shortcuts, only changes that made something better teach, and one that came from a move is applied where the
-    same move fits: the prompt says it in the words of the other block, and no lesson needs to be asked for.
+    With shortcuts, only changes that made something better teach, and of one that came from a move no lesson needs to
+    be asked for: what it teaches is the move, in the words of the other block, and where that doesn't fit, the move's
+    category.
     """
 
     parents = 1
@@ -158,15 +160,20 @@ class EvolutionOfThought:
         """Applies one elite's lesson to a block of the first parent."""
         genome = parents[0].genome
         changes = [change for change in context.changes if change.helped or not context.shortcuts]
-        pairs = [(change, block) for change in changes for block in genome.blocks if block.name != change.after.name]
+        pairs = [
+            (change, block)
+            for change in changes
+            for block in genome.blocks
+            if block.name != change.after.name
+            and (not _moved(change, context) or _bank(change.category, block, context))
+        ]
         if not pairs:
             return Rejection("no elite has a changed block to teach from", idle=True)
-        moves = {id(change): _teachers_move(change, context) for change in changes}
-        fitting = [pair for pair in pairs if (move := moves[id(pair[0])]) and _fits(move, pair[1])]
-        change, block = choice(context.rng, fitting or pairs)
+        change, block = choice(context.rng, pairs)
         step = Step(operator="eot", block=block.name, teacher=change.teacher.id)
-        if move := moves[id(change)] if fitting else None:
-            return await _rewrite(genome, block, context, lambda: _moved(step, change, block, move, context))
+        if _moved(change, context):
+            order = itertools.cycle(_same_moves(change, block, context))
+            return await _rewrite(genome, block, context, lambda: _again(next(order), step, change, block, context))
         if context.two_steps:
             insight = await context.distil(change)
             if not insight:
@@ -243,20 +250,20 @@ def _differing(first: Genome, second: Genome) -> list[str]:
     return [name for name in first.changed(second) if name in known]
 
 
-def _teachers_move(change: Change, context: Context) -> Move | None:
-    """The move of the bank that a change was asked for; None where there is none, or no shortcut is wanted."""
-    if not (context.shortcuts and context.moves) or change.category not in CATEGORIES:
-        return None
-    bank = context.book.moves(change.category)
-    return next((move for move in bank if move.says(change.move, change.before.source)), None)
+def _moved(change: Change, context: Context) -> bool:
+    """Whether a change came from a move, and moves are what it is to teach by."""
+    return context.shortcuts and context.moves and change.category in CATEGORIES
 
 
-def _fits(move: Move, block: Block) -> bool:
-    return move.fits(block_kind(block), block.source)
+def _same_moves(change: Change, block: Block, context: Context) -> list[Move]:
+    """What a change teaches another block: the same move where it fits, then others of its category."""
+    bank = _bank(change.category, block, context)
+    shuffled = [bank[index] for index in context.rng.permutation(len(bank))]
+    return sorted(shuffled, key=lambda move: not move.says(change.move, change.before.source))
 
 
-def _moved(step: Step, change: Change, block: Block, move: Move, context: Context) -> tuple[str, Step]:
-    """The prompt that applies a teacher's move to another block."""
+def _again(move: Move, step: Step, change: Change, block: Block, context: Context) -> tuple[str, Step]:
+    """The question that applies a move as a teacher's change did."""
     said = move.grounded(block.source, context.rng)
     text = context.book.fill("eot_apply", lesson="", task=said, **_taught(change, block, context))
     return text, replace(step, category=change.category, move=said)

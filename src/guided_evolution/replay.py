@@ -87,7 +87,8 @@ def replay(
     listeners = tuple(listeners)
     ended = ""
     try:
-        recorded = replace(settings, verify=False)  # the recorded outcomes are the believed ones
+        # the recorded outcomes are the believed ones, and cut where they were cut
+        recorded = replace(settings, verify=False, prune=False)
         start(problem, recorded, folder, listeners, model, fill=lambda store: _fill(store, old)).close()
     except ModelError as error:
         ended = str(error).split(" Nothing is lost:")[0]
@@ -95,7 +96,9 @@ def replay(
         begun = time.monotonic()
         _score(problem, resolved(settings), store, frozenset(old.verifications), listeners)
         seconds = store.meta("seconds", 0.0) + time.monotonic() - begun
-        store.put_meta(seconds=seconds, settings={**store.meta("settings"), "verify": settings.verify})
+        store.put_meta(
+            seconds=seconds, settings={**store.meta("settings"), "verify": settings.verify, "prune": settings.prune}
+        )
         if ended:
             store.put_meta(status="done", stop_reason=f"as far as {source} goes")
     return _compared(old, Run(folder), ended)

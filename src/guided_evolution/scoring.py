@@ -121,7 +121,7 @@ class Scorer:
         if digest not in self._scores:
             recorded = self._store.outcome_of(digest)
             if recorded is not None and recorded.taken_from:
-                self._store.put_curve(digest, self._store.curve(digest))
+                recorded = self._taken(individual, recorded)
             work = self._evaluate(individual) if recorded is None else _ready(recorded)
             self._scores[digest] = _begun(work)
         return await asyncio.shield(self._scores[digest])
@@ -157,6 +157,18 @@ class Scorer:
                 self._emit(Event("note", text=text))
         return outcome
 
+    def _taken(self, individual: Individual, outcome: Outcome) -> Outcome:
+        """What another run measured, as far as it would have been measured here; its curve is recorded here too."""
+        curve = self._store.curve(individual.genome.digest)
+        decide = self._decision(individual.generation)
+        for number, result in enumerate(curve, start=1) if outcome.ok else ():
+            if reason := decide(result.step, result.scores):
+                outcome = replace(_cut(outcome, reason, result.scores), seconds=result.seconds)
+                curve = curve[:number]
+                break
+        self._store.put_curve(individual.genome.digest, curve)
+        return outcome
+
     async def follow(self, individual: Individual, job: Job, decide: Decision) -> tuple[Outcome, Curve]:
         """Runs an evaluation to its end, or to where it is stopped early, and records its learning curve.
 
@@ -173,9 +185,7 @@ class Scorer:
         outcome = await asyncio.wrap_future(self._executor.submit(job, partial))
         curve = watch.curve(outcome.seconds)
         if watch.stopped_at is not None:
-            outcome = replace(
-                outcome, status=Status.PRUNED, reason=watch.verdict, scores={}, metrics=watch.stopped_at, feedback=""
-            )
+            outcome = _cut(outcome, watch.verdict, watch.stopped_at)
         if outcome.status is not Status.LOST:
             self._store.put_curve(individual.genome.digest, curve.results)
         return outcome, curve
@@ -204,6 +214,11 @@ def _begun(work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
     task = asyncio.ensure_future(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
+
+
+def _cut(outcome: Outcome, reason: str, last: Mapping[str, float]) -> Outcome:
+    """The outcome of an evaluation that was stopped early, for a reason, after its last partial result."""
+    return replace(outcome, status=Status.PRUNED, reason=reason, scores={}, metrics=last, feedback="")
 
 
 async def _ready(outcome: Outcome) -> Outcome:

@@ -44,8 +44,8 @@ class Settings:
         reply_tokens: Range from which each call's token limit is drawn; None takes the paper's (600, 1400), or a
             shorter one for small models.
         shortcuts: "auto", "on" or "off": nobody is asked for what is known. Mating takes a block that only the partner
-            changed as it is, and Evolution of Thought applies the move that a teacher's change came from; "off" asks
-            each time, as the paper does; "auto" takes shortcuts with small models.
+            changed as it is, and Evolution of Thought applies the move that a teacher's change came from, or its
+            category; "off" asks each time, as the paper does; "auto" takes shortcuts with small models.
         top_p: Nucleus mass; None takes the paper's 0.1 at the paper's temperatures, else leaves it to the model.
         seed: Seed of every random draw of the run.
         llm: Model specification, see `ge run --help`; several, each with a weight after "=", are an ensemble.

@@ -328,7 +328,8 @@ class Store:
     def curve(self, digest: str) -> tuple[PartialResult, ...]:
         """What the evaluation of a program reported on its way, here or where its outcome may be borrowed."""
         found = [partial_of(row) for row in self._rows("SELECT * FROM partials WHERE digest = ? ORDER BY step", digest)]
-        return tuple(found) or next(filter(None, (other.curve(digest) for other, _ in self._lenders)), ())
+        # one that was stopped early elsewhere may have been measured whole in another place
+        return tuple(found) or max((other.curve(digest) for other, _ in self._lenders), key=len, default=())
 
     def curves(self, before: int | None = None) -> dict[str, Curve]:
         """The curves of the programs that were scored or stopped early, by digest.
