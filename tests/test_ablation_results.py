@@ -19,6 +19,7 @@ import pytest
 from guided_evolution import population
 from guided_evolution.ablation import measures
 from guided_evolution.ablation.arms import choose
+from guided_evolution.ablation.earlier import Earlier
 from guided_evolution.ablation.measures import Measure
 from guided_evolution.ablation.plan import Plan
 from guided_evolution.ablation.results import Ended, compare, curve
@@ -29,6 +30,7 @@ from guided_evolution.run import Run, problem_to_json
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
 from guided_evolution.testing import write_tiny_problem
+from guided_evolution.view.course import evaluated
 
 GE = Path(sys.executable).parent / "ge"
 ARMS, SEEDS, EVALUATIONS = ("full", "no-eot"), (0, 1), 8
@@ -216,6 +218,45 @@ def test_what_is_finished_can_be_shown_while_the_rest_is_not(document: dict[str,
     assert nothing.returncode == 1
     assert nothing.stderr.strip() == "Error: no seed has all its runs finished in half yet."
     assert subprocess.run([*command[:2], "tiny", "--so-far"], cwd=home, capture_output=True).returncode == 1
+
+
+def test_what_a_smaller_budget_would_have_shown(document: dict[str, Any], home: Path) -> None:
+    def shown(at: int) -> dict[str, Any]:
+        command = [str(GE), "ablate", "ab", "--at", str(at), "--json"]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.rstrip().endswith(f"the results are in ab/ablation-at-{at}.html")
+        return json.loads(done.stdout)
+
+    assert shown(EVALUATIONS)["runs"] == document["runs"]
+    first, half = shown(1), shown(4)
+    assert {each["children"] for each in first["runs"]} == {0}
+    assert {each["volume"] for each in first["runs"]} == {100.0}, "of a joint front that is the seed program"
+    assert [each["evaluations"] for each in half["runs"]] == [4] * 4
+    curves = {(each["arm"], each["measure"]): each["mean"] for each in document["curves"]}
+    for arm in ARMS:
+        best = [each["best"] for each in half["runs"] if each["arm"] == arm]
+        assert sum(best) / len(best) == pytest.approx(curves[arm, "best"][3])
+        mine = [each for each in half["operators"] if each["arm"] == arm]
+        runs = [each for each in half["runs"] if each["arm"] == arm]
+        assert sum(each["tried"] for each in mine) >= sum(each["children"] for each in runs) > 0
+        whole = [each for each in document["runs"] if each["arm"] == arm]
+        assert sum(each["calls"] for each in runs) < sum(each["calls"] for each in whole) or arm != "full"
+    known = {(each["seed"], each["id"]) for each in half["fronts"]["full"]}
+    with contextlib.closing(Run(home / "ab" / "full" / "seed-0")) as run:
+        early = Earlier(run, 4)
+        assert {number for seed, number in known if seed == 0} <= {each.id for each in early.front}
+        assert [each.id for each in evaluated(early)] == [each.id for each in evaluated(run)][:4]
+        assert early.seconds < run.seconds
+        assert Earlier(run, 99).individuals == run.individuals
+
+
+@pytest.mark.parametrize("at", [0, -1, EVALUATIONS + 1])
+def test_no_more_can_be_shown_than_there_is(document: dict[str, Any], home: Path, at: int) -> None:
+    command = [str(GE), "ablate", "ab", "--at", str(at)]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"Error: --at must lie between 1 and the 8 evaluations of each run, not {at}\n"
 
 
 def test_the_page_asks_for_nothing_outside_itself(document: dict[str, Any], home: Path) -> None:

@@ -14,7 +14,7 @@ from guided_evolution.errors import RunError
 from guided_evolution.plots.style import plotly
 from guided_evolution.report.page import html_page
 
-HTML, MARKDOWN = "ablation.html", "ablation.md"
+STEM = "ablation"
 
 
 def html(results: Results) -> str:
@@ -71,14 +71,17 @@ def content(results: Results) -> dict[str, Any]:
     }
 
 
-def write(results: Results, root: Path, *, page: bool) -> Path:
+def write(results: Results, root: Path, *, page: bool, stem: str = STEM) -> Path:
     """Writes Markdown, and the page if asked to, and gives the path of the page, else of the Markdown.
+
+    Args:
+        stem: Name of both files, without its ending.
 
     Raises:
         UsageError: When the page is asked for, and Jinja2 or Plotly isn't installed.
         RunError: When a file can't be written.
     """
-    texts = {MARKDOWN: tables.markdown(results), **({HTML: html(results)} if page else {})}
+    texts = {f"{stem}.md": tables.markdown(results), **({f"{stem}.html": html(results)} if page else {})}
     try:
         for name, text in texts.items():
             new = root / f"{name}.new"
@@ -86,4 +89,4 @@ def write(results: Results, root: Path, *, page: bool) -> Path:
             new.replace(root / name)
     except OSError as error:
         raise RunError(f"{root} can't be written: {error.strerror}.") from None
-    return root / (HTML if page else MARKDOWN)
+    return root / f"{stem}.{'html' if page else 'md'}"

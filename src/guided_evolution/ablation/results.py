@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from guided_evolution.ablation import statistics
+from guided_evolution.ablation.earlier import Earlier
 from guided_evolution.ablation.measures import Course, Measure, courses, joint_front, measures
 from guided_evolution.ablation.operators import Tally, tally
 from guided_evolution.ablation.plan import Plan
@@ -136,14 +137,15 @@ class Results:
 
 
 def gather(plan: Plan, root: Path, planned: int | None = None) -> Results:
-    """The results of a finished ablation, or of the first seeds of one.
+    """The results of a finished ablation, or of the first seeds or evaluations of one.
 
     Args:
-        plan: All of its runs are finished.
+        plan: All of its runs are finished; each is looked at as it was after the plan's number of evaluations.
         planned: How many seeds there are to be; None when these are all.
     """
     with contextlib.ExitStack() as stack:
-        runs = [stack.enter_context(contextlib.closing(Run(plan.folder(root, cell)))) for cell in plan.cells]
+        whole = [stack.enter_context(contextlib.closing(Run(plan.folder(root, cell)))) for cell in plan.cells]
+        runs = [Earlier(run, plan.evaluations) for run in whole]
         problem = runs[0].problem
         found = courses(runs)
         ended = [

@@ -45,6 +45,9 @@ SEEDS = 8
 @click.option("--folder", type=click.Path(path_type=Path), help="Where it is kept.  [default: runs/ablate-NAME-TIME]")
 @click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help="Runs at the same time.")
 @click.option("--so-far", is_flag=True, help="Run nothing: show the seeds whose runs are all finished.")
+@click.option(
+    "--at", metavar="EVALUATIONS", type=int, help="Run nothing: show finished seeds as they were after so many."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def ablate(
     target: Path,
@@ -54,6 +57,7 @@ def ablate(
     folder: Path | None,
     parallel: int,
     so_far: bool,
+    at: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -67,8 +71,11 @@ def ablate(
     from guided_evolution.ablation.running import Runner, finished_seeds
 
     plan, root = _planned(target, folder, (arms, own, seeds), options)
-    if so_far:
-        _show(replace(plan, seeds=finished_seeds(plan, root)), root, as_json, planned=len(plan.seeds))
+    if at is not None and not 1 <= at <= plan.evaluations:
+        raise UsageError(f"--at must lie between 1 and the {plan.evaluations} evaluations of each run, not {at}")
+    if so_far or at is not None:
+        shown = replace(plan, seeds=finished_seeds(plan, root), evaluations=at or plan.evaluations)
+        _show(shown, root, as_json, planned=len(plan.seeds), stem=f"ablation-at-{at}" if at else "ablation")
         return
     for settings in {plan.settings_of(cell) for cell in plan.cells}:
         fetch_if_local(*settings.models)
@@ -172,7 +179,7 @@ def _warn(plan: Plan) -> None:
         click.echo(f"Nothing can be concluded in the end: {short}.", err=True)
 
 
-def _show(plan: Plan, root: Path, as_json: bool, planned: int | None = None) -> None:
+def _show(plan: Plan, root: Path, as_json: bool, planned: int | None = None, stem: str = "ablation") -> None:
     from rich.table import Table
 
     from guided_evolution import view
@@ -188,17 +195,17 @@ def _show(plan: Plan, root: Path, as_json: bool, planned: int | None = None) -> 
         console(stderr=False).print(table)
         for text in [*tables.sentences(found), *tables.remarks(found)]:
             click.echo(text)
-    _write(found, root)
+    _write(found, root, stem)
 
 
-def _write(found: Results, root: Path) -> None:
+def _write(found: Results, root: Path, stem: str) -> None:
     """Writes the page and the Markdown, and says where; without Plotly no page, and how to get it."""
     from guided_evolution.ablation import page
 
     try:
-        path = page.write(found, root, page=True)
+        path = page.write(found, root, page=True, stem=stem)
     except UsageError:
-        path = page.write(found, root, page=False)
+        path = page.write(found, root, page=False, stem=stem)
         click.echo(
             f"For a page with figures: pip install 'guided-evolution[plot]', then `ge ablate {root}` again.", err=True
         )
