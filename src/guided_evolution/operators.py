@@ -160,12 +160,16 @@ class EvolutionOfThought:
         """Applies one elite's lesson to a block of the first parent."""
         genome = parents[0].genome
         changes = [change for change in context.changes if change.helped or not context.shortcuts]
+        moved = {change.category for change in changes if _moved(change, context)}
+        fits = {
+            (category, block.name) for category in moved for block in genome.blocks if _bank(category, block, context)
+        }
         pairs = [
             (change, block)
             for change in changes
             for block in genome.blocks
             if block.name != change.after.name
-            and (not _moved(change, context) or _bank(change.category, block, context))
+            and (not _moved(change, context) or (change.category, block.name) in fits)
         ]
         if not pairs:
             return Rejection("no elite has a changed block to teach from", idle=True)

@@ -129,12 +129,7 @@ class Book:
         Raises:
             ProblemError: When a line of the bank is no move, or its condition no regular expression.
         """
-        _, *rest = _HEADING.split(self.text(category))
-        moves = []
-        for kind, body in zip(rest[::2], rest[1::2], strict=True):
-            for line in filter(None, map(str.strip, body.splitlines())):
-                moves.append(_move(category, kind, line))
-        return tuple(moves)
+        return _moves(category, self.text(category))
 
     def fill(self, name: str, /, **values: str) -> str:
         """A prompt with its variables replaced; the values go in as they are, whatever they contain."""
@@ -142,6 +137,16 @@ class Book:
         for variable in (variable for variable, value in values.items() if not value.strip()):
             text = re.sub(rf"^\$\{{?{variable}\}}?[ \t]*\n+", "", text, flags=re.MULTILINE)
         return Template(text).safe_substitute({name: value.strip("\n") for name, value in values.items()})
+
+
+@cache
+def _moves(category: str, text: str) -> tuple[Move, ...]:
+    _, *rest = _HEADING.split(text)
+    moves = []
+    for kind, body in zip(rest[::2], rest[1::2], strict=True):
+        for line in filter(None, map(str.strip, body.splitlines())):
+            moves.append(_move(category, kind, line))
+    return tuple(moves)
 
 
 def _move(category: str, kind: str, line: str) -> Move:
