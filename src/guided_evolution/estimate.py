@@ -57,8 +57,9 @@ def estimate(
     """What generations of children take, if each operator asks as the one of the sample did.
 
     After the initial population, `p_mate` of the children are mated and `p_mutate` of those are mutated too, so that a
-    child takes 1 + p_mate · p_mutate times the sample's questions. The lanes work side by side; at the end of a
-    generation one of them waits for the other's last child. Lessons and second evaluations of champions are left out.
+    child takes 1 + p_mate · p_mutate times the sample's questions; fewer where matings take shortcuts. The lanes work
+    side by side; at the end of a generation one of them waits for the other's last child. Lessons and second
+    evaluations of champions are left out.
 
     Args:
         settings: Decides on the operators and on how many calls and evaluations run at the same time.

@@ -38,6 +38,7 @@ PACKAGED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "no-eot": {"p_eot": 0.0},
         "no-eot-no-crp": {"p_eot": 0.0, "characters": False},
         "no-mating": {"p_mate": 0.0},
+        "no-shortcuts": {"shortcuts": "off"},
         "adaptive": {"operators": "adaptive"},
         "best-of-n": {"search": "best-of-n"},
         "sequential": {"search": "sequential", "population": 1},

@@ -30,8 +30,8 @@ SEEDS = 8
 @click.option(
     "--arms",
     metavar="NAME,...",
-    help="The arms: full, no-eot, no-eot-no-crp, no-mating, adaptive, best-of-n, sequential, random. The others are "
-    "compared with the first.  [default: full,no-eot,no-eot-no-crp,best-of-n]",
+    help="The arms: full, no-eot, no-eot-no-crp, no-mating, no-shortcuts, adaptive, best-of-n, sequential, random. The "
+    "others are compared with the first.  [default: full,no-eot,no-eot-no-crp,best-of-n]",
 )
 @click.option(
     "--arm",
