@@ -12,13 +12,18 @@ import pytest
 import guided_evolution as ge
 from guided_evolution import session, view
 from guided_evolution.errors import UsageError
+from guided_evolution.individual import Individual
 from guided_evolution.llm.scripted import FunctionLLM
+from guided_evolution.operators import Proposal
 from guided_evolution.problem import Problem
+from guided_evolution.prompts.book import CATEGORIES, Book
+from guided_evolution.random_operators import RandomEdit
 from guided_evolution.replay import replay
 from guided_evolution.run import Run
 from guided_evolution.settings import Settings
 from guided_evolution.testing import scripted_reply
 from interrupting import kill_run
+from test_operators import Desk, propose, scored
 
 GE = Path(sys.executable).parent / "ge"
 MATING = "Combine two versions"
@@ -34,6 +39,11 @@ def failing(*marks: str) -> FunctionLLM:
         return text.replace("return", "raise ValueError #") if any(mark in prompt for mark in marks) else text
 
     return FunctionLLM(reply, "fake")
+
+
+@pytest.fixture
+def seed(tiny: Problem) -> Individual:
+    return scored(0, tiny.genome(), -25, 6)
 
 
 def odds(run: Run, operator: str) -> list[float]:
@@ -55,7 +65,7 @@ def test_mating_that_gives_nothing_becomes_rare(tiny: Problem, tmp_path: Path) -
 
 
 def test_lessons_that_give_nothing_become_rare(tiny: Problem, tmp_path: Path) -> None:
-    run = evolve(tiny, tmp_path / "run", failing("Lesson: larger"), p_mate=0.0)
+    run = evolve(tiny, tmp_path / "run", failing(LESSON), p_mate=0.0)
     assert odds(run, "eot")[0] == 0.5
     assert odds(run, "eot")[-1] < 0.2
     assert set(odds(run, "mate")) == {0.0}, "what was ruled out stays out"
@@ -74,6 +84,43 @@ def test_mating_that_alone_gives_something_becomes_frequent(tiny: Problem, tmp_p
     run = evolve(tiny, tmp_path / "run", FunctionLLM(reply, "fake"), p_mate=0.3, p_mutate=0.0)
     assert odds(run, "mate")[0] == pytest.approx(0.3)
     assert odds(run, "mate")[-1] > 0.6
+
+
+def learned(run: Run, kind: str, name: str) -> list[float]:
+    return [row["share"] for each in run.operator_odds for row in each[kind] if row["name"] == name]
+
+
+def test_the_block_whose_changes_pay_is_changed_more_often(tiny: Problem, tmp_path: Path) -> None:
+    # whatever is asked of another block comes to nothing
+    llm = failing("`def first()`", "`def second()`")
+    run = evolve(tiny, tmp_path / "run", llm, p_mate=0.0, p_eot=0.0)
+    shares = learned(run, "blocks", "third")
+    assert shares[-1] > 0.5
+    fixed = evolve(tiny, tmp_path / "fixed", llm, p_mate=0.0, p_eot=0.0, operators="fixed")
+    counts = [Counter(step.block for each in one.individuals for step in each.origin.steps) for one in (run, fixed)]
+    assert counts[0]["third"] > counts[1]["third"]
+    for each in run.operator_odds:
+        born = [child for child in run.individuals if child.id and child.generation < each["generation"]]
+        assert sum(row["tried"] for row in each["blocks"]) == sum(len(child.origin.steps) for child in born)
+
+
+def test_the_category_whose_children_pay_is_asked_for_more_often(tiny: Problem, tmp_path: Path) -> None:
+    questions = {name: Book().question(name) for name in CATEGORIES}
+    marks = [text for name, text in questions.items() if name != "significant"]
+    run = evolve(tiny, tmp_path / "run", failing(*marks), p_mate=0.0, p_eot=0.0, moves="off")
+    assert learned(run, "categories", "significant")[-1] > 0.3
+    assert {row["name"] for row in run.operator_odds[-1]["categories"]} == set(CATEGORIES)
+
+
+def test_random_edits_go_where_they_pay(tiny: Problem, seed: Individual) -> None:
+    first: Counter[str] = Counter()
+    for number in range(60):
+        shares = {"first": 0.1, "second": 0.1, "third": 0.8}
+        result = propose(RandomEdit(), [seed], Desk(tiny, seed=number, options={"blocks": shares}))
+        assert isinstance(result, Proposal)
+        first[result.step.block] += 1
+    assert first["third"] > 30
+    assert len(first) == 3
 
 
 def test_every_child_after_the_initial_population_counts_once(tiny: Problem, tmp_path: Path) -> None:
@@ -101,9 +148,12 @@ def test_fixed_operators_learn_nothing_and_are_what_they_were(tiny: Problem, tmp
     adaptive = ge.evolve(tiny, llm=failing(), folder=tmp_path / "b", **sizes)
     assert fixed.operator_odds == []
     assert view.run_document(fixed)["odds"] == []
-    # the first generation of both is drawn with the same odds
-    digests = [[child.genome.digest for child in run.individuals if child.generation <= 1] for run in (fixed, adaptive)]
+    # the initial population of both is drawn with all alike, and of operators nothing is known after it
+    digests = [[child.genome.digest for child in run.individuals if child.generation == 0] for run in (fixed, adaptive)]
     assert digests[0] == digests[1]
+    first = adaptive.operator_odds[0]["operators"]
+    assert [row["share"] for row in first] == [0.5, 0.25, 0.25]
+    assert all(row["tried"] == 0 for row in first)
 
 
 def test_baselines_have_no_operators_to_choose_from(tiny: Problem, tmp_path: Path) -> None:
@@ -149,7 +199,8 @@ def test_the_command_line_takes_it_and_shows_what_came_of_it(tiny: Problem, tmp_
         [str(GE), "run", str(tiny.folder), *options, "--run", folder], check=True, capture_output=True, timeout=120
     )
     shown = subprocess.run([str(GE), "show", folder], capture_output=True, text=True, check=True).stdout
-    assert "share of each generation from the first on" in shown
+    assert shown.count("share of each generation from the first on") == 3
+    assert "uncommon hyperparameters" in shown
     document = json.loads(subprocess.run([str(GE), "show", folder, "--json"], capture_output=True, check=True).stdout)
     assert [each["generation"] for each in document["odds"]] == [1, 2, 3]
     wrong = subprocess.run(

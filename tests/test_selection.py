@@ -422,6 +422,21 @@ def test_hypervolume_counts_the_dominated_unit_cells(points: Floats) -> None:
     assert selection.hypervolume(points, [4.0] * points.shape[1]) == pytest.approx(expected, abs=1e-9)
 
 
+@CALM
+@given(st.integers(2, 3).flatmap(lambda m: arrays(np.float64, (6, m), elements=st.integers(0, 6).map(float))))
+def test_a_contribution_is_what_would_be_lacking(points: Floats) -> None:
+    bound = [5.0] * points.shape[1]
+    whole = selection.hypervolume(points, bound)
+    found = selection.contributions(points, bound)
+    for index in np.flatnonzero(selection.nondominated(points)):
+        assert found[index] == pytest.approx(
+            whole - selection.hypervolume(np.delete(points, index, 0), bound), abs=1e-9
+        )
+    assert selection.contributions([], bound).shape == (0,)
+    with pytest.raises(ValueError, match="reference"):
+        selection.contributions(points, [5.0])
+
+
 @pytest.mark.parametrize("m", [2, 3])
 def test_hypervolume_by_inclusion_and_exclusion(m: int) -> None:
     for seed in range(20):

@@ -23,6 +23,7 @@ from guided_evolution.individual import Individual
 from guided_evolution.lessons import Change, changes_of
 from guided_evolution.llm import LLM
 from guided_evolution.llm.spec import open_llm
+from guided_evolution.odds import Odds
 from guided_evolution.operators import Mate, Operator
 from guided_evolution.problem import Problem
 from guided_evolution.randomness import choice, stream
@@ -118,7 +119,7 @@ async def _both(
             await bench.propose(mating, Plan(first + 2 * index, 1, choice(rng, pairs), mate=True, mutate=False))
         if index < thoughts:
             number, parent = first + 2 * index + 1, choice(rng, parents)
-            plan = Plan(number, 1, (parent,), mate=False, mutate=True, changes=changes, p_eot=1.0)
+            plan = Plan(number, 1, (parent,), mate=False, mutate=True, changes=changes, odds=Odds(p_eot=1.0))
             await bench.propose(thinking, plan)
 
 

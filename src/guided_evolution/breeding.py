@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from guided_evolution.genome import Genome
 from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.lessons import Change, distil_prompt
 from guided_evolution.llm import LLM, Reply, Request, Unasked
+from guided_evolution.odds import Odds
 from guided_evolution.operators import (
     Context,
     EvolutionOfThought,
@@ -52,7 +53,7 @@ class Plan:
         mate: Whether the parents are mated.
         mutate: Whether the result is mutated.
         changes: What the elites have to teach.
-        p_eot: Probability that the mutation is Evolution of Thought.
+        odds: What is drawn with: whether the mutation is Evolution of Thought, its block, its category.
     """
 
     number: int
@@ -61,7 +62,7 @@ class Plan:
     mate: bool
     mutate: bool
     changes: Sequence[Change] = ()
-    p_eot: float = 0.0
+    odds: Odds = field(default_factory=Odds)
 
 
 class Breeder:
@@ -135,7 +136,7 @@ class Breeder:
 
     def _operators(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> list[Operator]:
         """Mating first, then a mutation; a child whose mating fails is mutated, so that its place is not lost."""
-        thought = bool(plan.changes) and rng.random() < plan.p_eot
+        thought = bool(plan.changes) and rng.random() < plan.odds.p_eot
         if isinstance(llm, Unasked) and llm.unasked(plan.number):
             return [RandomMate(), RandomEdit()] if plan.mate else [RandomEdit()]
         mutation: Operator = EvolutionOfThought() if thought else Mutate()
@@ -181,6 +182,8 @@ class Breeder:
             check=check,
             distil=self._distil,
             characters=self._settings.characters,
+            blocks=plan.odds.blocks,
+            categories=plan.odds.categories,
         )
         return context, asked
 

@@ -1,15 +1,17 @@
-"""How likely mating and Evolution of Thought are: as set, or as what they came to in this run suggests."""
+"""How likely operators, blocks and categories are: as set, or as what they came to in this run suggests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from guided_evolution import targets
 from guided_evolution.bandit import Arm, shares
 from guided_evolution.experience import due, earned
 from guided_evolution.individual import Individual
 from guided_evolution.problem import Problem
+from guided_evolution.prompts.book import CATEGORIES
 from guided_evolution.randomness import stream
 from guided_evolution.settings import Settings
 from guided_evolution.store import Store
@@ -25,10 +27,14 @@ class Odds:
     Attributes:
         p_mate: Probability that a child's parents are mated.
         p_eot: Probability that a mutation is Evolution of Thought.
+        blocks: Share of the mutations that each block gets, by name; empty where all are alike.
+        categories: Share of the fixed prompts that each category gets; empty where all are alike.
     """
 
-    p_mate: float
-    p_eot: float
+    p_mate: float = 0.0
+    p_eot: float = 0.0
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    categories: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,10 @@ class OperatorOdds:
     and a plain mutation. Their shares begin with what `p_mate` and `p_eot` make of them and follow what their children
     earned for the questions that they took; see `bandit.shares`. They are settled once for each generation and kept in
     the record under "operators <generation>". Questions and not seconds are what a try costs, so that the same replies
-    always give the same odds. The initial population teaches nothing: all of it are plain mutations.
+    always give the same odds. The initial population teaches nothing of this: all of it are plain mutations.
+
+    Which block is mutated, and which category asks for it, follows what such children, the initial ones included, added
+    to the front; see `targets`.
     """
 
     def __init__(
@@ -81,7 +90,11 @@ class OperatorOdds:
                 self._store.put_meta(**{_key(generation): document})
             share = {row["operator"]: row["share"] for row in document["operators"]}
             mutations = share[EOT] + share[MUTATE]
-            self._settled[generation] = Odds(share[MATE], share[EOT] / mutations if mutations else settings.p_eot)
+            self._settled[generation] = Odds(
+                share[MATE],
+                share[EOT] / mutations if mutations else settings.p_eot,
+                *({row["name"]: row["share"] for row in document.get(kind, [])} for kind in ("blocks", "categories")),
+            )
         return self._settled[generation]
 
     def _settle(self, generation: int) -> dict[str, Any]:
@@ -91,8 +104,10 @@ class OperatorOdds:
         for row in before["operators"]:
             known[row["operator"]] = _Experience(row["tried"], row["earned"], row["questions"])
         children = due(self._settings, generation, before["late"])
-        front = {each.id for each in self._front()}
-        for child in (self._individuals[number] for number in children if number in self._individuals):
+        members = self._front()
+        front = {each.id for each in members}
+        born = [self._individuals[number] for number in children if number in self._individuals]
+        for child in born:
             if child.generation and child.origin.parents:
                 name, past = _way(child), known[_way(child)]
                 known[name] = _Experience(
@@ -119,8 +134,18 @@ class OperatorOdds:
             }
             for name, past in known.items()
         ]
-        # without generations some are still on their way
-        return {"operators": rows, "late": [number for number in children if number not in self._individuals]}
+        seed = self._individuals[0]
+        gained = targets.gains(self._problem, members, seed)
+        names = [block.name for block in seed.genome.blocks]
+        return {
+            "operators": rows,
+            "blocks": targets.learned(before.get("blocks", []), names, targets.blocks_tried(born, gained)),
+            "categories": targets.learned(
+                before.get("categories", []), CATEGORIES, targets.categories_tried(born, gained)
+            ),
+            # without generations some are still on their way
+            "late": [number for number in children if number not in self._individuals],
+        }
 
     def _weights(self) -> dict[str, float]:
         p_mate, p_eot = self._settings.p_mate, self._settings.p_eot

@@ -9,8 +9,8 @@ with another move.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ from guided_evolution.individual import SWAP, Individual, Outcome, Step
 from guided_evolution.lessons import Change, changed_lines
 from guided_evolution.problem import Problem
 from guided_evolution.prompts.book import CATEGORIES, CHARACTERS, MATINGS, PLAIN, Book, Move
-from guided_evolution.randomness import choice
+from guided_evolution.randomness import choice, weighted
 from guided_evolution.reply import Extracted, Refused, breaks, extract, keep_list, lesson
 
 
@@ -80,6 +80,8 @@ class Context:
         check: Runs the problem's cheap check on a program.
         distil: Asks once, for all children, for the lesson of a change.
         characters: Whether a prompt may speak as a character; without, every one is the plain one.
+        blocks: Share of each block among the mutations, by name; empty where all are alike.
+        categories: Share of each category among the fixed prompts; empty where all are alike.
     """
 
     problem: Problem
@@ -97,6 +99,8 @@ class Context:
     check: Callable[[Genome], Awaitable[Outcome]]
     distil: Callable[[Change], Awaitable[str]]
     characters: bool = True
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    categories: Mapping[str, float] = field(default_factory=dict)
 
 
 class Operator(Protocol):
@@ -117,8 +121,10 @@ class Mutate:
     async def propose(self, parents: Sequence[Individual], context: Context) -> Proposal | Rejection:
         """Rewrites one random block of the first parent."""
         genome = parents[0].genome
-        block = choice(context.rng, genome.blocks)
-        category = choice(context.rng, CATEGORIES)
+        weights = [context.blocks.get(each.name, 0.0) for each in genome.blocks]
+        block = weighted(context.rng, genome.blocks, weights) if any(weights) else choice(context.rng, genome.blocks)
+        weights = [context.categories.get(each, 0.0) for each in CATEGORIES]
+        category = weighted(context.rng, CATEGORIES, weights) if any(weights) else choice(context.rng, CATEGORIES)
         # drawn in any case, so that runs with and without characters draw the same of everything else
         character = choice(context.rng, CHARACTERS)
         step = Step(

@@ -8,6 +8,7 @@ mates, and neither has elites that teach.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ class Planner:
                     mate=mate,
                     mutate=self._mutates(own, mate),
                     changes=changes,
-                    p_eot=odds.p_eot,
+                    odds=odds,
                 )
             )
         return plans
@@ -166,7 +167,8 @@ class Planner:
             mate=document["mate"],
             mutate=document["mutate"],
             changes=self._lessons([self._individuals[each] for each in document["teachers"]]),
-            p_eot=document.get("p_eot", self._settings.p_eot),  # records of before it was kept have the set one
+            # records of before it was kept have the set one
+            odds=replace(self._odds.of(generation), p_eot=document.get("p_eot", self._settings.p_eot)),
         )
 
     def _mates(self, rng: np.random.Generator, p_mate: float) -> bool:

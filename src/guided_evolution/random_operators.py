@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from guided_evolution.errors import GenomeError
 from guided_evolution.genome import Block, Genome
 from guided_evolution.individual import Individual, Step
@@ -27,8 +29,7 @@ class RandomEdit:
     async def propose(self, parents: Sequence[Individual], context: Context) -> Proposal | Rejection:
         """Edits one random block of the first parent; one that holds nothing to edit gives way to another."""
         genome = parents[0].genome
-        for index in context.rng.permutation(len(genome.blocks)):
-            block = genome.blocks[int(index)]
+        for block in _in_turn(genome, context):
             result = await self._edited(genome, block, context)
             if result is not None:
                 return result
@@ -49,6 +50,17 @@ class RandomEdit:
             reason = child
             context.refuse(reason)
         return Rejection(reason, step=step) if reason else None
+
+
+def _in_turn(genome: Genome, context: Context) -> list[Block]:
+    """The blocks in random order; where shares are known, those with more of them tend to come first."""
+    weights = np.array([context.blocks.get(each.name, 0.0) for each in genome.blocks])
+    count = len(weights)
+    if (weights > 0).all():
+        order = context.rng.choice(count, size=count, replace=False, p=weights / weights.sum())
+    else:
+        order = context.rng.permutation(count)
+    return [genome.blocks[int(index)] for index in order]
 
 
 class RandomMate:

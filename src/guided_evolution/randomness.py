@@ -27,6 +27,11 @@ def stream(seed: int, purpose: str, *place: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed & 0xFFFFFFFFFFFFFFFF, spawn_key=key))
 
 
+def weighted(rng: np.random.Generator, items: Sequence[T], weights: Sequence[float]) -> T:
+    """One of the items, each as likely as its share of the weights; the weights are at least 0, and not all 0."""
+    return items[int(rng.choice(len(items), p=np.array(weights) / sum(weights)))]
+
+
 def choice(rng: np.random.Generator, items: Sequence[T]) -> T:
     """One of the items, all equally likely."""
     return items[int(rng.integers(len(items)))]

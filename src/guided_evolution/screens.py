@@ -28,6 +28,7 @@ from guided_evolution.run import Run
 from guided_evolution.verification import agree
 
 _FIRST = 10  # so many steps of a learning curve are shown one by one
+_SHARES = "share of each generation from the first on"
 
 
 def show_run(run: Run, console: Console) -> None:
@@ -62,6 +63,8 @@ def show_run(run: Run, console: Console) -> None:
     if run.operator_odds:
         console.print()
         console.print(_odds_table(run))
+        for kind in ("blocks", "categories"):
+            console.print(_targets_table(run, kind))
     console.print("\n[bold]Pareto front[/]")
     console.print(front_table(run.problem, run.front))
 
@@ -124,11 +127,28 @@ def _models_table(run: Run) -> Table:
 def _odds_table(run: Run) -> Table:
     """What adaptive operators had earned before the last generation, and their shares from the first one on."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("operator", "tried", "earned", "questions", "share of each generation from the first on"):
+    for name in ("operator", "tried", "earned", "questions", _SHARES):
         table.add_column(name, justify="right" if name in ("tried", "earned", "questions") else "left")
     for number, row in enumerate(run.operator_odds[-1]["operators"]):
         percent = " ".join(f"{each['operators'][number]['share']:.0%}" for each in run.operator_odds)
         table.add_row(row["operator"], str(row["tried"]), str(row["earned"]), str(row["questions"]), percent)
+    return table
+
+
+def _targets_table(run: Run, kind: str) -> Table:
+    """What mutations of each block, or by each category, had added to the front before the last generation."""
+    known = [each.get(kind, []) for each in run.operator_odds]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ({"blocks": "block", "categories": "category"}[kind], "tried", "added", _SHARES):
+        table.add_column(name, justify="right" if name in ("tried", "added") else "left")
+    for number, row in enumerate(known[-1]):
+        percent = " ".join(f"{rows[number]['share']:.0%}" for rows in known if rows)
+        table.add_row(
+            row["name"].replace("_", " ") if kind == "categories" else Text(row["name"]),
+            str(row["tried"]),
+            f"{row['gain']:.1%}",
+            percent,
+        )
     return table
 
 

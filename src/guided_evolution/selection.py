@@ -269,15 +269,35 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     Raises:
         ValueError: If a shape is wrong or a number isn't finite.
     """
+    values, bound = _bounded(points, reference)
+    return float(moocore.hypervolume(values, ref=bound)) if len(values) else 0.0
+
+
+def contributions(points: ArrayLike, reference: ArrayLike) -> Floats:
+    """Measure what the hypervolume would lack without each point; see `hypervolume`.
+
+    Returns:
+        The volumes, shape (n,); 0 for points that are dominated or occur more than once.
+
+    Raises:
+        ValueError: If a shape is wrong or a number isn't finite.
+    """
+    values, bound = _bounded(points, reference)
+    return (
+        np.asarray(moocore.hv_contributions(values, ref=bound, ignore_dominated=False), dtype=np.float64)
+        if len(values)
+        else np.zeros(0)
+    )
+
+
+def _bounded(points: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:
     values = _points(points)
     bound = np.asarray(reference, dtype=np.float64)
     if bound.ndim != 1 or not bound.size or not np.isfinite(bound).all():
         raise ValueError(f"The reference must be a list of finite numbers, not {reference!r}.")
-    if not len(values):
-        return 0.0
-    if len(bound) != values.shape[1]:
+    if len(values) and len(bound) != values.shape[1]:
         raise ValueError(f"The reference has {len(bound)} numbers for {values.shape[1]} objectives.")
-    return float(moocore.hypervolume(values, ref=bound))
+    return values, bound
 
 
 def _points(points: ArrayLike) -> Floats:

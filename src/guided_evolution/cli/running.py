@@ -45,7 +45,9 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
     (
         "--operators",
-        {"help": "fixed: as --p-mate and --p-eot say; adaptive: by what they earn, from there.  [default: fixed]"},
+        {
+            "help": "fixed: as --p-mate and --p-eot say, all blocks alike; adaptive: by what they earn.  [default: fixed]"
+        },
     ),
     (
         "--search",
