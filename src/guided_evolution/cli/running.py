@@ -46,7 +46,7 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
         "--operators",
         {
-            "help": "fixed: as --p-mate and --p-eot say, all blocks alike; adaptive: by what they earn.  [default: fixed]"
+            "help": "fixed: by --p-mate and --p-eot, all blocks alike; adaptive: by what they earn.  [default: fixed]"
         },
     ),
     (
