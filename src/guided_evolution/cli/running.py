@@ -45,9 +45,7 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--p-eot", {"type": float, "help": "Share of Evolution of Thought among mutations.  [default: 0.25]"}),
     (
         "--operators",
-        {
-            "help": "fixed: by --p-mate and --p-eot, all blocks alike; adaptive: by what they earn.  [default: fixed]"
-        },
+        {"help": "fixed: by --p-mate and --p-eot, all blocks alike; adaptive: by what they earn.  [default: fixed]"},
     ),
     (
         "--search",
