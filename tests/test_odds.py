@@ -28,7 +28,16 @@ from test_operators import Desk, propose, scored
 GE = Path(sys.executable).parent / "ge"
 MATING = "Combine two versions"
 LESSON = "Lesson:"
-SIZES: dict[str, Any] = {"population": 8, "generations": 6, "p_mate": 0.5, "p_eot": 0.5, "operators": "adaptive"}
+# what is scored is not in question here: no jail and no second evaluation
+FAST = {"sandbox": "off", "verify": False}
+SIZES: dict[str, Any] = {
+    "population": 8,
+    "generations": 6,
+    "p_mate": 0.5,
+    "p_eot": 0.5,
+    "operators": "adaptive",
+    **FAST,
+}
 
 
 def failing(*marks: str) -> FunctionLLM:

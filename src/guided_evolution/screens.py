@@ -64,7 +64,8 @@ def show_run(run: Run, console: Console) -> None:
         console.print()
         console.print(_odds_table(run))
         for kind in ("blocks", "categories"):
-            console.print(_targets_table(run, kind))
+            if any(row["tried"] for row in run.operator_odds[-1].get(kind, [])):
+                console.print(_targets_table(run, kind))
     console.print("\n[bold]Pareto front[/]")
     console.print(front_table(run.problem, run.front))
 
