@@ -14,8 +14,8 @@ demo: $(VENV)/.run
 	$(BIN)/ge run examples/digits
 
 test: $(VENV)/.dev lint
-	$(BIN)/pytest -m alone --cov --cov-report= --cov-fail-under=0
-	$(BIN)/pytest -m "not alone" -n 2 --dist loadfile --cov --cov-append --cov-report=term
+	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 quick: $(VENV)/.dev
 	$(BIN)/pytest -m "not slow" -x
