@@ -28,15 +28,15 @@ from test_operators import Desk, propose, scored
 GE = Path(sys.executable).parent / "ge"
 MATING = "Combine two versions"
 LESSON = "Lesson:"
-# what is scored is not in question here: no jail and no second evaluation
-FAST = {"sandbox": "off", "verify": False}
 SIZES: dict[str, Any] = {
     "population": 8,
     "generations": 6,
     "p_mate": 0.5,
     "p_eot": 0.5,
     "operators": "adaptive",
-    **FAST,
+    # what is scored is not in question here
+    "sandbox": "off",
+    "verify": False,
 }
 
 

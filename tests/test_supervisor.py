@@ -5,79 +5,25 @@ At level "process", where it stands alone; test_sandbox.py is about the jail aro
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from guided_evolution.errors import RunError
 from guided_evolution.evaluation import Job, launch, supervisor
-from guided_evolution.individual import Outcome, Status
-
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-EVALUATOR = """
-def evaluate(program, context):
-    space = {"context": context}
-    exec(compile(open(program).read(), program, "exec"), space)
-    return space["score"]()
-"""
-
-Score = Callable[..., Outcome]
-
-
-def left_behind(folder: Path) -> list[str]:
-    """The processes whose environment, command line or working directory names the folder."""
-    mark = str(folder).encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            text = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
-            text += os.fsencode((process / "cwd").readlink())
-        except OSError:
-            continue
-        if mark in text and process.name != str(os.getpid()):
-            found.append(f"{process.name}: {(process / 'cmdline').read_bytes()!r}")
-    return found
-
-
-def soon(condition: Callable[[], object], seconds: float = 8.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def make_job(folder: Path, source: str, **fields: Any) -> Job:
-    problem = folder / "problem"
-    problem.mkdir(exist_ok=True)
-    (problem / "evaluate.py").write_text(EVALUATOR)
-    fields = {"stage": "evaluate", "objectives": ("accuracy",), "seconds": 20.0, "sandbox": "off", **fields}
-    return Job(name="job", files={"seed.py": textwrap.dedent(source)}, problem=problem, **fields)
+from guided_evolution.individual import Status
+from supervised import DAEMON, LINUX, Score, left_behind, make_job, scorer, soon
 
 
 @pytest.fixture
 def score(tmp_path: Path) -> Iterator[Score]:
-    """Runs one candidate for real, and asserts that neither a process nor a file of it is left."""
-
-    def run(source: str, on_partial: Any = None, stop: Any = None, **fields: Any) -> Outcome:
-        outcome = launch.run(make_job(tmp_path, source, **fields), tmp_path / "job", on_partial, stop)
-        assert left_behind(tmp_path) == []
-        assert not (tmp_path / "job").exists()
-        return outcome
-
-    yield run
-    assert left_behind(tmp_path) == []
+    yield from scorer(tmp_path)
 
 
 IGNORE_AND_SLEEP = """
@@ -200,138 +146,6 @@ def test_how_a_process_died_is_said(score: Score, body: str, reason: str) -> Non
         assert "seed.py" in outcome.log_tail
 
 
-DAEMON = """
-import os, sys, time
-def daemon():
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.setsid()
-            if os.fork() == 0:
-                os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(300)", os.getcwd()])
-            os._exit(0)
-        os._exit(0)
-    os.wait()
-    time.sleep(0.3)
-"""
-
-
-@LINUX
-@pytest.mark.parametrize(
-    ("end", "status"),
-    [("return 1", Status.OK), ("time.sleep(60)", Status.TIMED_OUT), ("os.abort()", Status.CRASHED)],
-)
-def test_a_detached_daemon_does_not_outlive_its_job(score: Score, end: str, status: Status) -> None:
-    outcome = score(DAEMON + f"def score():\n    daemon()\n    {end}\n", seconds=1.5)
-    assert outcome.status is status
-
-
-@LINUX
-def test_the_daemon_of_these_tests_would_live_on_without_a_supervisor(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", DAEMON + "daemon()"], cwd=tmp_path, check=True)
-    found = left_behind(tmp_path)
-    for line in found:
-        os.kill(int(line.split(":")[0]), signal.SIGKILL)
-    assert len(found) == 1
-    assert soon(lambda: not left_behind(tmp_path))
-
-
-@LINUX
-def test_children_that_sleep_are_gone(score: Score) -> None:
-    source = """
-        import os, subprocess, sys, time
-        def score():
-            for _ in range(5):
-                if os.fork() == 0:
-                    time.sleep(300)
-            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
-            return 1
-        """
-    assert score(source).ok
-
-
-@LINUX
-def test_processes_that_replace_each_other_are_gone(score: Score) -> None:
-    source = """
-        import os, signal, time
-        def comet():
-            while True:
-                if os.fork():
-                    os._exit(0)
-                os.setsid()
-        def pair():
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-            other = 0
-            while True:
-                try:
-                    os.kill(other, 0) if other else 1 / 0
-                except (ProcessLookupError, ZeroDivisionError):
-                    other = os.fork() or 0
-                    if not other:
-                        os.setsid()
-                        time.sleep(300)
-        def score():
-            for start in (comet, pair, pair):
-                if os.fork() == 0:
-                    start()
-            while True:
-                time.sleep(1)
-        """
-    outcome = score(source, seconds=1)
-    assert outcome.status is Status.TIMED_OUT
-    assert "could not be killed" not in outcome.log_tail
-
-
-@LINUX
-@pytest.mark.parametrize("forks", [0, 3])
-def test_the_memory_of_the_whole_tree_is_limited(score: Score, forks: int) -> None:
-    # Slow enough to be seen at the limit, and each process alone stays under it when there are four.
-    source = f"""
-        import os, time
-        def score():
-            for _ in range({forks}):
-                if os.fork() == 0:
-                    break
-            keep = []
-            while len(keep) < {8 if forks else 100}:
-                keep.append(os.urandom(10 << 20))
-                time.sleep(0.01)
-            time.sleep(30)
-        """
-    outcome = score(source, memory_mb=300)
-    assert (outcome.status, outcome.reason) == (Status.OUT_OF_MEMORY, "used more than 300 MiB")
-    assert 300 < outcome.peak_mb < 900
-    assert outcome.seconds < 15
-
-
-@LINUX
-def test_pages_that_forked_children_share_count_once(score: Score) -> None:
-    source = """
-        import os, time
-        keep = os.urandom(100 << 20)
-        def score():
-            children = [os.fork() or time.sleep(1.5) or os._exit(0) for _ in range(4)]
-            for child in children:
-                os.waitpid(child, 0)
-            return 1
-        """
-    outcome = score(source, memory_mb=300)
-    assert outcome.status is Status.OK
-    assert 100 < outcome.peak_mb < 300
-
-
-@LINUX
-def test_a_process_that_ended_while_it_was_looked_at_holds_nothing() -> None:
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
-        assert 0 < supervisor._proportional(process.pid, 1 << 40) < 1 << 40
-        assert process.stdin is not None
-        process.stdin.close()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert supervisor._proportional(process.pid, 1 << 40) == 0, "dead, and not yet collected"
-        process.wait()
-        assert supervisor._proportional(process.pid, 1 << 40) == 0, "gone"
-
-
 @LINUX
 def test_endless_printing_costs_neither_memory_nor_disk(score: Score) -> None:
     source = """
@@ -394,7 +208,8 @@ CONTROLLER = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
-from test_supervisor import make_job, launch
+from guided_evolution.evaluation import launch
+from supervised import make_job
 folder = Path({folder!r})
 launch.run(make_job(folder, Path(folder, "source.py").read_text(), seconds=100), folder / "job")
 """
@@ -515,56 +330,3 @@ def test_what_is_our_own_failure_raises(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(RunError, match="could not be run: FileNotFoundError"):
         launch.run(job, tmp_path / "job")
     assert not (tmp_path / "job").exists()
-
-
-@LINUX
-def test_the_two_ways_to_see_the_tree_agree() -> None:
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
-        assert soon(lambda: len(supervisor.tree(os.getpid())) >= 2)
-        assert soon(lambda: supervisor.tree(process.pid).keys() == supervisor._tree_from_ps(process.pid).keys())
-        both = supervisor.tree(process.pid), supervisor._tree_from_ps(process.pid)
-        assert process.stdin is not None
-        process.stdin.close()
-    assert len(both[0]) == 1
-    assert process.pid not in both[0]
-    (pid,) = both[0]
-    assert both[0][pid] == pytest.approx(both[1][pid], rel=0.5)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="shared pages are told apart on Linux")
-def test_shared_pages_are_counted_often_only_where_it_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, looks = [100.0], [0]
-
-    def proportional(pid: int, resident: int) -> int:
-        looks[0] += 1
-        return resident // 2
-
-    def spawn(job: object, scratch: Path, nonce: str) -> tuple[int, int]:
-        return os.getpid(), os.open(os.devnull, os.O_RDONLY)
-
-    monkeypatch.setattr(supervisor.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(supervisor, "_proportional", proportional)
-    monkeypatch.setattr(supervisor.signal, "set_wakeup_fd", lambda *_, **__: -1)
-    monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(supervisor.os, "set_blocking", lambda *_: None)
-    sizes = {1: 100 << 20, 2: 100 << 20}
-    monkeypatch.setattr(supervisor, "tree", lambda root: sizes)
-    watch = supervisor.Watch({"memory_mb": 250, "disk_mb": 100}, tmp_path, "secret", spawn)
-
-    def look(ticks: int) -> list[str]:
-        found = []
-        for _ in range(ticks):
-            clock[0] += supervisor.TICK
-            found.append(watch._measure())
-        return found
-
-    assert set(look(100)) == {""}
-    assert watch.peak == 100 << 20
-    assert looks[0] <= 2 * 16, "each look takes as long as ten without"
-    sizes |= {1: 300 << 20, 2: 100 << 20}  # more than the limit, but half of it is shared
-    before = looks[0]
-    assert set(look(10)) == {""}
-    assert looks[0] - before == 2 * 10
-    sizes[1] = 500 << 20
-    assert look(1) == ["memory"]

@@ -121,10 +121,8 @@ class Mutate:
     async def propose(self, parents: Sequence[Individual], context: Context) -> Proposal | Rejection:
         """Rewrites one random block of the first parent."""
         genome = parents[0].genome
-        weights = [context.blocks.get(each.name, 0.0) for each in genome.blocks]
-        block = weighted(context.rng, genome.blocks, weights) if any(weights) else choice(context.rng, genome.blocks)
-        weights = [context.categories.get(each, 0.0) for each in CATEGORIES]
-        category = weighted(context.rng, CATEGORIES, weights) if any(weights) else choice(context.rng, CATEGORIES)
+        block = genome.block(_drawn(context.rng, [each.name for each in genome.blocks], context.blocks))
+        category = _drawn(context.rng, CATEGORIES, context.categories)
         # drawn in any case, so that runs with and without characters draw the same of everything else
         character = choice(context.rng, CHARACTERS)
         step = Step(
@@ -150,6 +148,11 @@ class Mutate:
             return text, replace(step, move=move)
 
         return await _rewrite(genome, block, context, prompt)
+
+
+def _drawn(rng: np.random.Generator, names: Sequence[str], shares: Mapping[str, float]) -> str:
+    weights = [shares.get(name, 0.0) for name in names]
+    return weighted(rng, names, weights) if any(weights) else choice(rng, names)
 
 
 class EvolutionOfThought:

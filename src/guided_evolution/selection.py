@@ -274,7 +274,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
 
 
 def contributions(points: ArrayLike, reference: ArrayLike) -> Floats:
-    """Measure what the hypervolume would lack without each point; see `hypervolume`.
+    """Measure what the hypervolume of the non-dominated points would lack without each; see `hypervolume`.
 
     Returns:
         The volumes, shape (n,); 0 for points that are dominated or occur more than once.
@@ -283,11 +283,7 @@ def contributions(points: ArrayLike, reference: ArrayLike) -> Floats:
         ValueError: If a shape is wrong or a number isn't finite.
     """
     values, bound = _bounded(points, reference)
-    return (
-        np.asarray(moocore.hv_contributions(values, ref=bound, ignore_dominated=False), dtype=np.float64)
-        if len(values)
-        else np.zeros(0)
-    )
+    return np.asarray(moocore.hv_contributions(values, ref=bound), dtype=np.float64) if len(values) else np.zeros(0)
 
 
 def _bounded(points: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:

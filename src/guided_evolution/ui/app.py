@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from guided_evolution.errors import GuidedEvolutionError
+from guided_evolution.ui.border import DamagedRecordError, border
 from guided_evolution.ui.figures import plotly_script
 from guided_evolution.ui.guard import Access, Guard
 from guided_evolution.ui.individual_page import IndividualPages, NoSuchIndividualError
@@ -81,20 +82,17 @@ def _plotly(_: Request) -> Response:
 
 
 def _bordered(endpoint: Endpoint, pages: Pages) -> Endpoint:
-    """The border of a web request: whatever goes wrong becomes a page that says so, and never a traceback."""
+    """Makes a page of whatever goes wrong in a request."""
 
     def answer(request: Request) -> Response:
         try:
-            return endpoint(request)
+            with border():
+                return endpoint(request)
         except (NoSuchRunError, NoSuchIndividualError) as error:
             return pages("error.html", 404, heading="Not found", message=str(error))
         except GuidedEvolutionError as error:
+            if isinstance(error, DamagedRecordError):
+                LOG.error("%s: %s", request.url.path, error)
             return pages("error.html", 500, heading="This can't be shown", message=str(error))
-        except HTTPException:
-            raise
-        except Exception as error:  # noqa: BLE001 - a damaged record can break anywhere
-            LOG.error("%s: %s: %s", request.url.path, type(error).__name__, error)
-            text = f"The record may be damaged ({type(error).__name__}: {error}). It was left as it is."
-            return pages("error.html", 500, heading="This can't be shown", message=text)
 
     return answer

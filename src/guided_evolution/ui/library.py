@@ -15,6 +15,7 @@ from typing import Any
 from guided_evolution.errors import GuidedEvolutionError, RunError
 from guided_evolution.run import list_runs, open_run
 from guided_evolution.store import FILE
+from guided_evolution.ui.border import border
 from guided_evolution.ui.reading import Reading, row_of
 
 OPEN = 8  # runs kept in memory; ten thousand individuals take some 60 MB
@@ -87,12 +88,11 @@ class Library:
             known = self._rows.get(name)
             if known is not None and known[0] == stamp and known[1]["status"] != "running":
                 return known[1]
-            with self.reading(name) as reading:
+            # one damaged record must not hide the rest
+            with border(), self.reading(name) as reading:
                 row = row_of(reading)
         except GuidedEvolutionError as error:
             return {"name": name, "error": str(error)}
-        except Exception as error:  # noqa: BLE001 - the web request's border: one damaged record must not hide the rest
-            return {"name": name, "error": f"the record may be damaged ({type(error).__name__}: {error})"}
         self._rows[name] = (stamp, row)
         return row
 
