@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -80,6 +81,24 @@ def test_a_newer_schema_is_refused(store: Store) -> None:
     store.put_meta(schema=99)
     with pytest.raises(RunError, match="schema 99"):
         Store.open(store.path.parent)
+
+
+def test_fault_11_a_record_has_its_name_only_when_a_reader_can_open_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise OSError("killed")
+
+    (tmp_path / f"{FILE}.new-wal").write_bytes(b"of one that was killed here before")
+    with monkeypatch.context() as patch:
+        patch.setattr("guided_evolution.store.connect", dies)
+        with pytest.raises(RunError, match="killed"):
+            Store.create(tmp_path, name="mine")
+    assert [each.name for each in tmp_path.iterdir()] == [FILE]
+    # https://www.sqlite.org/fileformat.html: 2 for a write-ahead log, which no reader has to roll back
+    assert (tmp_path / FILE).read_bytes()[18:20] == b"\x02\x02"
+    with contextlib.closing(Store.open(tmp_path)) as read:
+        assert read.meta("name") == "mine"
 
 
 def test_fault_11_a_killed_writer_leaves_whole_rows_only(store: Store, tiny: Problem) -> None:

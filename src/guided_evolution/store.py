@@ -57,7 +57,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 raise RunError(f"{folder} already holds a run. `ge resume {folder}` goes on with it.")
-            new.unlink(missing_ok=True)
+            _unlink(new)
             facts = {"created": time.time(), **meta}
             try:
                 with contextlib.closing(sqlite3.connect(new)) as database:
@@ -65,9 +65,11 @@ class Store:
                     migrate(database, 0)
                     with database:
                         _put_meta(database, facts)
+                    # not later: a process killed in the change of mode leaves a record that only a writer can open
+                    database.execute("PRAGMA journal_mode = WAL")
                 new.replace(path)
             finally:
-                new.unlink(missing_ok=True)
+                _unlink(new)
             return cls(path, connect(path, write=True), write=True)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"{folder}: can't write the run's record: {error}") from None
@@ -474,6 +476,12 @@ class Store:
 
 def _size(*texts: str) -> int:
     return sum(len(text.encode()) for text in texts)
+
+
+def _unlink(path: Path) -> None:
+    """Removes a database and what SQLite kept beside it, as far as they are there."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _put_meta(database: sqlite3.Connection, values: Mapping[str, Any]) -> None:
