@@ -22,9 +22,13 @@ def prepare(context):
 
 
 def check(program):
-    """Builds the candidate and takes one training step on noise, so that a broken one costs no training."""
+    """Builds the candidate and takes one training step on noise, so that a broken one costs no training.
+
+    Its size is known then.
+    """
     model, optimizer = build(program, seed=0)
     recipes.check_step(model, optimizer, (4, CHANNELS, PIXELS, PIXELS), CLASSES)
+    return {"parameters": parameters.count(model, torch.zeros(1, CHANNELS, PIXELS, PIXELS))}
 
 
 def evaluate(program, context):

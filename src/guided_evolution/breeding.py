@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from guided_evolution.asking import Asker
 from guided_evolution.budget import Budget
 from guided_evolution.choosing import ModelChoice
+from guided_evolution.drafts import Promise
 from guided_evolution.errors import RequestRefusedError
 from guided_evolution.events import Event
 from guided_evolution.genome import Genome
-from guided_evolution.individual import Exchange, Individual, Origin, Outcome, Status, Step
+from guided_evolution.individual import PASSED_OVER, Exchange, Individual, Origin, Outcome, Status, Step
 from guided_evolution.lessons import Change, distil_prompt
 from guided_evolution.llm import LLM, Reply, Request, Unasked
 from guided_evolution.odds import Odds
@@ -65,6 +66,23 @@ class Plan:
     odds: Odds = field(default_factory=Odds)
 
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One way in which a child was made.
+
+    Attributes:
+        steps: What was done; what was tried last where nothing came of it.
+        genome: None where nothing came of it.
+        reason: Why not.
+        begin: The number of its first question.
+    """
+
+    steps: tuple[Step, ...]
+    genome: Genome | None
+    reason: str
+    begin: int = 0
+
+
 class Breeder:
     """Turns plans into individuals, asking one model.
 
@@ -81,6 +99,7 @@ class Breeder:
         store: Store,
         llm: LLM,
         scorer: Scorer,
+        promise: Promise,
         emit: Callable[[Event], None],
     ) -> None:
         self._problem = problem
@@ -88,6 +107,8 @@ class Breeder:
         self._store = store
         self.choice = ModelChoice(problem, settings, store, llm)
         self._scorer = scorer
+        self._promise = promise
+        self._told = False
         self._emit = emit
         self._book = Book(problem.prompts)
         self._seed = problem.genome()
@@ -104,9 +125,23 @@ class Breeder:
         rng = stream(self._settings.seed, "child", plan.number)
         llm = self.choice.child(plan.number)
         context, asked = self._context(plan, rng, llm)
+        drafts = []
+        for _ in range(self._settings.drafts):
+            begin = len(asked)
+            drafts.append(replace(await self._draft(plan, self._operators(plan, rng, llm), context), begin=begin))
+        draft = self._chosen(plan, drafts, asked)
+        # a partner whose mating came to nothing gave the child nothing
+        used = plan.parents if any(step.operator == "mate" for step in draft.steps) else plan.parents[:1]
+        origin = Origin(tuple(parent.id for parent in used), draft.steps, tuple(asked))
+        if draft.genome is not None:
+            return Individual(plan.number, plan.generation, draft.genome, origin), None
+        child = Individual(plan.number, plan.generation, plan.parents[0].genome, origin)
+        return child, Outcome(Status.REJECTED, draft.reason)
+
+    async def _draft(self, plan: Plan, operators: Sequence[Operator], context: Context) -> _Draft:
         current, steps = plan.parents[0], list[Step]()
         reason, tried = "", None
-        for operator in self._operators(plan, rng, llm):
+        for operator in operators:
             if operator.parents == 1 and steps and not plan.mutate:
                 break
             result = await self._propose(operator, (current, *plan.parents[1:]), context)
@@ -117,14 +152,37 @@ class Breeder:
                 current = Individual(plan.number, plan.generation, result.genome)
             else:
                 reason, tried = result.reason, result.step or tried
-        taken = tuple(steps) or ((tried,) if tried else ())
-        # a partner whose mating came to nothing gave the child nothing
-        used = plan.parents if any(step.operator == "mate" for step in taken) else plan.parents[:1]
-        origin = Origin(tuple(parent.id for parent in used), taken, tuple(asked))
-        if steps:
-            return replace(current, origin=origin), None
-        child = Individual(plan.number, plan.generation, plan.parents[0].genome, origin)
-        return child, Outcome(Status.REJECTED, reason)
+        return _Draft(tuple(steps) or ((tried,) if tried else ()), current.genome if steps else None, reason)
+
+    def _chosen(self, plan: Plan, drafts: Sequence[_Draft], asked: list[Exchange]) -> _Draft:
+        """The draft that becomes the child; the questions of the others are marked. The last one where all failed.
+
+        The choice is recorded: who lived then can't be found out later in a run without generations.
+        """
+        passed = [(draft, draft.genome) for draft in drafts if draft.genome is not None]
+        if len(passed) < 2:
+            return passed[0][0] if passed else drafts[-1]
+        place: int | None = self._store.meta(_key(plan.number))
+        if place is None or place >= len(passed):
+            checks = [self._store.check(genome.digest) for _, genome in passed]
+            known = [{**check.metrics, **check.scores} if check else {} for check in checks]
+            self._tell_once(known)
+            place = self._promise.choose(plan.parents[0], [genome.digest for _, genome in passed], known)
+            self._store.put_meta(**{_key(plan.number): place})
+        chosen = passed[place][0]
+        ends = [draft.begin for draft in drafts[1:]] + [len(asked)]
+        for draft, end in zip(drafts, ends, strict=True):
+            for turn in range(draft.begin, end) if draft is not chosen else ():
+                if not asked[turn].verdict:
+                    asked[turn] = replace(asked[turn], verdict=PASSED_OVER)
+                    self._store.put_verdict(plan.number, turn, PASSED_OVER)
+        return chosen
+
+    def _tell_once(self, known: Sequence[Mapping[str, float]]) -> None:
+        if not self._told and not any(each.name in values for each in self._problem.objectives for values in known):
+            text = "drafts: check measures no objective, so the first draft that is new is evaluated"
+            self._emit(Event("note", text=text))
+        self._told = True
 
     async def _propose(
         self, operator: Operator, parents: tuple[Individual, ...], context: Context
@@ -250,6 +308,10 @@ class Breeder:
         request = self._request(llm, "distil", distil_prompt(change, self._book, self._problem), rng)
         reply, _ = await self._ask(llm, change.teacher.id, turn, request)
         return lesson(reply.text)
+
+
+def _key(number: int) -> str:
+    return f"planned draft {number}"
 
 
 def _exchange(request: Request, reply: Reply) -> Exchange:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.budget import require_price
+from guided_evolution.drafts import Promise
 from guided_evolution.errors import ProblemError, RunError
 from guided_evolution.estimate import Estimate, as_usual, estimate, planned_generations
 from guided_evolution.executors import Executor
@@ -135,14 +136,23 @@ async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> 
     try:
         require_price(errand.settings, llm)
         await prepare(errand.problem, errand.executor)
+        checked: Mapping[str, float] = {}
         for stage in ("check", "evaluate"):
             outcome = await errand.run(stage, stage, seed)
             if not outcome.ok:
                 tail = f"\n{outcome.log_tail[-2000:]}" if outcome.log_tail else ""
                 raise RunError(f"the seed fails {stage} ({outcome.status}): {outcome.reason}{tail}")
+            for name, value in checked.items():
+                if value != outcome.scores[name]:
+                    raise RunError(f"{name} of the seed: check says {value:g}, and evaluate {outcome.scores[name]:g}")
             tell(stage, outcome)
-            seed = replace(seed, outcome=outcome)
-        breeder = Breeder(errand.problem, errand.settings, errand.store, llm, errand.scorer, lambda event: None)
+            checked = outcome.scores
+        seed = replace(seed, outcome=outcome)
+        promise = Promise(errand.problem, lambda: [seed])
+        promise.learn(seed, None, {})
+        breeder = Breeder(
+            errand.problem, errand.settings, errand.store, llm, errand.scorer, promise, lambda event: None
+        )
         breeder.asker.outage_seconds = 0.0  # a person waits for the answer
         child, rejected = await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True))
         tell("mutation", (child, rejected))

@@ -98,6 +98,10 @@ class Exchange:
     taken_from: str = ""
 
 
+PASSED_OVER = "passed over: another draft promised more"
+"""The verdict on replies that were usable, in a draft that did not become the child."""
+
+
 SWAP = "swap"
 """The category of a mating that took the partner's block as it is."""
 

@@ -51,7 +51,13 @@ CREATE TABLE partials (
   PRIMARY KEY (digest, step)) WITHOUT ROWID;
 """
 
-STEPS = (_TABLES, _CACHE_AND_REUSE, _SHARED_REPLIES, _LEARNING_CURVES)
+# what a program's check measured: objectives, and other numbers
+_CHECKED_SCORES = """
+ALTER TABLE checks ADD COLUMN scores TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE checks ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}';
+"""
+
+STEPS = (_TABLES, _CACHE_AND_REUSE, _SHARED_REPLIES, _LEARNING_CURVES, _CHECKED_SCORES)
 SCHEMA = len(STEPS)
 
 

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.budget import Budget, Clock
+from guided_evolution.drafts import Promise
 from guided_evolution.errors import ModelError, RunError
 from guided_evolution.events import Event
 from guided_evolution.executors import Executor
@@ -56,15 +57,16 @@ class Nursery:
         self._store = store
         self._emit = emit
         self._scorer = Scorer(problem, settings, store, executor, emit)
-        self._breeder = Breeder(problem, settings, store, llm, self._scorer, emit)
+        self._front = Front(problem)
+        self._digests: dict[str, int] = {}
+        self._promise = Promise(problem, lambda: self._front.members, self._digests)
+        self._breeder = Breeder(problem, settings, store, llm, self._scorer, self._promise, emit)
         self._breeder.asker.before_asking = self._may_start
         self._breeder.asker.stop = self.stop
         self._breeder.on_check = self._checking
         self._budget = Budget.of(settings)
-        self._digests: dict[str, int] = {}
         self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.individuals: dict[int, Individual] = {}
-        self._front = Front(problem)
         self.clock = Clock(store.meta("seconds", 0.0))
         self.stop_reason = ""
         self.failure: ModelError | None = None
@@ -223,10 +225,18 @@ class Nursery:
                     child = self._inheriting(child, self.individuals[twin])
                 self._digests.setdefault(child.genome.digest, child.id)
             self.individuals[child.id] = child
+            if twin is None and child.status is not Status.REJECTED:
+                self._learn(child)
             if child.ok and twin is None:
                 fresh.append(child)
         self._front.add(fresh)
         return fresh
+
+    def _learn(self, child: Individual) -> None:
+        if self._settings.drafts > 1:
+            parent = self.individuals[child.origin.parents[0]] if child.origin.parents else None
+            checked = None if child.ok else self._store.check(child.genome.digest)
+            self._promise.learn(child, parent, checked.scores if checked else {})
 
     def _inheriting(self, child: Individual, twin: Individual) -> Individual:
         """A child with what is believed of its program by now: one of the same generation inherited the first score."""

@@ -40,6 +40,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "search": "evolution",
                 "schedule": "generational",
                 "prune": False,
+                "drafts": 1,
             }
         ),
         "quick": MappingProxyType({"population": 4, "initial": 4, "generations": 2}),

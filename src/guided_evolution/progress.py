@@ -47,7 +47,9 @@ def format_value(value: float) -> str:
 
 def format_scores(problem: Problem, scores: Mapping[str, float]) -> str:
     """All scores on one line, in the problem's order."""
-    return "  ".join(f"{each.name} {format_value(scores[each.name])}" for each in problem.objectives)
+    return "  ".join(
+        f"{each.name} {format_value(scores[each.name])}" for each in problem.objectives if each.name in scores
+    )
 
 
 def format_failure(outcome: Outcome) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from guided_evolution.errors import UsageError
 
 _PROBABILITIES = ("p_mate", "p_mutate", "p_eot")
-_COUNTS = ("population", "tries", "eot_elites", "llm_parallel")
+_COUNTS = ("population", "drafts", "tries", "eot_elites", "llm_parallel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Settings:
         schedule: "generational" waits for a whole generation before it selects, and can be repeated exactly; "steady"
             selects whenever a place is free, so that both lanes stay full.
         prune: Whether an evaluation that reports partial results is stopped when they are hopeless.
+        drafts: How often each child is made; of those that pass the check, the one that promises most is evaluated.
         tries: Draws per step, the first included, before a proposal is rejected.
         moves: "auto", "on" or "off": one concrete move per prompt instead of the open question;
             "auto" gives moves to small models.
@@ -78,6 +79,7 @@ class Settings:
     search: str = "evolution"
     schedule: str = "generational"
     prune: bool = False
+    drafts: int = 1
     tries: int = 3
     moves: str = "auto"
     retry: str = "auto"

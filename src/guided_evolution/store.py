@@ -308,15 +308,23 @@ class Store:
     def put_check(self, digest: str, outcome: Outcome) -> None:
         """Writes what the cheap check of a program gave."""
         with self._writing() as db:
-            row = (digest, outcome.status, outcome.reason, outcome.log_tail, outcome.seconds)
-            db.execute("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?)", row)
+            numbers = (json.dumps(dict(outcome.scores)), json.dumps(dict(outcome.metrics)))
+            row = (digest, outcome.status, outcome.reason, outcome.log_tail, outcome.seconds, *numbers)
+            db.execute("INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def check(self, digest: str) -> Outcome | None:
         """What the cheap check of a program gave, here or where it may be borrowed; None when it has not run."""
         row = self._row("SELECT * FROM checks WHERE digest = ?", digest)
         if row is None:
             return self._borrowed(lambda other: other.check(digest))
-        return Outcome(Status(row["status"]), row["reason"], log_tail=row["log_tail"], seconds=row["seconds"])
+        return Outcome(
+            Status(row["status"]),
+            row["reason"],
+            json.loads(row["scores"]),
+            json.loads(row["metrics"]),
+            log_tail=row["log_tail"],
+            seconds=row["seconds"],
+        )
 
     # -- learning curves ----------------------------------------------------------------------------------------
 

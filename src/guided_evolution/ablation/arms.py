@@ -40,6 +40,7 @@ PACKAGED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "no-mating": {"p_mate": 0.0},
         "no-shortcuts": {"shortcuts": "off"},
         "adaptive": {"operators": "adaptive"},
+        "drafts": {"drafts": 4},
         "best-of-n": {"search": "best-of-n"},
         "sequential": {"search": "sequential", "population": 1},
         "random": {"llm": "random"},

@@ -74,6 +74,10 @@ _OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "--prune/--no-prune",
         {"help": "Stop an evaluation early when its partial results are hopeless.  [default: no-prune]"},
     ),
+    (
+        "--drafts",
+        {"type": int, "help": "Make each child this often, and evaluate what promises most.  [default: 1]"},
+    ),
     ("--workers", {"type": int, "help": "Evaluations at the same time.  [default: one per two cores]"}),
     ("--llm-parallel", {"type": int, "help": "Model calls at the same time.  [default: 1]"}),
     ("--max-evaluations", {"type": int, "help": "Stop after this many evaluations."}),

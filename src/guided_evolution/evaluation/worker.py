@@ -261,12 +261,15 @@ def _judge(answer: object, job: Mapping[str, Any]) -> dict[str, Any]:
     if stage in ("check", "prepare"):
         if answer is False:
             raise ResultError(f"{stage} returned False")
-        return {"status": "ok", "feedback": _feedback(answer)}
+        if stage == "prepare" or not isinstance(answer, Mapping):
+            return {"status": "ok", "feedback": _feedback(answer)}
     table = _table(answer, job)
-    wanted = table.keys() if stage == "test" else job["objectives"]
+    # a check may know some of the objectives already
+    known = [name for name in job["objectives"] if name in table]
+    wanted = {"check": known, "test": table.keys()}.get(stage, job["objectives"])
     scores: dict[str, float] = {}
     for name in wanted:
-        if stage == "evaluate":
+        if stage != "test":
             scores[name] = _objective(name, table, job["ranges"])
         elif _is_finite(table[name]):
             scores[name] = float(table[name])

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from guided_evolution.individual import SWAP, Individual, Status, Step
+from guided_evolution.individual import PASSED_OVER, SWAP, Individual, Status, Step
 from guided_evolution.llm.no_model import RANDOM
 from guided_evolution.rows import Call
 from guided_evolution.run import Run
@@ -42,11 +42,12 @@ def breakdown(run: Run, entered: set[int]) -> list[dict[str, Any]]:
             model = asked[-1].model if asked else RANDOM if unasked else ""
             key = (step.operator, step.block, step.category, step.character, model)
             row = rows.setdefault(key, dict.fromkeys(COUNTS, 0))
-            passed = any(not call.verdict for call in asked) or (unasked and child.status is not Status.REJECTED)
-            lives = passed and child.ok
+            used = any(not call.verdict for call in asked) or (unasked and child.status is not Status.REJECTED)
+            passed = used or any(call.verdict == PASSED_OVER for call in asked)
+            lives = used and child.ok
             row["tried"] += 1
             row["asked"] += len(asked)
-            row["parsed"] += unasked or any(not call.verdict or call.verdict.startswith(CHECK_FAILED) for call in asked)
+            row["parsed"] += passed or unasked or any(call.verdict.startswith(CHECK_FAILED) for call in asked)
             row["passed"] += passed
             row["scored"] += lives
             row["improved"] += lives and improved(run, child, run.by_id.get(child.origin.parents[0]))
@@ -96,8 +97,12 @@ def failures(run: Run) -> list[dict[str, Any]]:
 
 
 def refusals(run: Run) -> list[dict[str, Any]]:
-    """Replies that were not used, by kind of reason, most frequent first; a later try may have gone well."""
-    return _by_kind((Status.REJECTED.value, call.verdict, call.individual) for call in run.calls if call.verdict)
+    """Replies that could not be used, by kind of reason, most frequent first; a later try may have gone well."""
+    return _by_kind(
+        (Status.REJECTED.value, call.verdict, call.individual)
+        for call in run.calls
+        if call.verdict not in ("", PASSED_OVER)
+    )
 
 
 def _by_kind(found: Iterator[tuple[str, str, int]]) -> list[dict[str, Any]]:

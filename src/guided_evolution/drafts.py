@@ -1,0 +1,151 @@
+"""Which draft of a child is evaluated: the one that promises most, by what the cheap check measured of it.
+
+A network's size is known before it is trained. So where a question costs little beside an evaluation, a child can be
+made several times, and only the best draft is evaluated: preselection, as with the surrogate models of Emmerich,
+Giannakoglou and Naujoks, "Single- and multiobjective evolutionary optimization assisted by Gaussian random field
+metamodels" (IEEE Transactions on Evolutionary Computation 10, 2006). Here no model is fitted: what a draft may come to
+is what became of the run's own children that changed the known objectives by about as much.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guided_evolution import population, selection
+from guided_evolution.individual import Individual
+from guided_evolution.problem import Problem
+
+# as many of the latest children are remembered
+_REMEMBERED = 256
+# as many of those that are most like a draft say what it may come to
+_NEAREST = 16
+# the part of the range between the worst and the best value seen that lies beyond the worst, where none is set
+_BEYOND = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """An earlier child beside the parent that it was made from.
+
+    Attributes:
+        after: Its scores; those that its check measured where it failed.
+    """
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    ok: bool
+
+
+class Promise:
+    """What a draft may add to the front, and what was learned for it from the children of this run."""
+
+    def __init__(
+        self, problem: Problem, front: Callable[[], Collection[Individual]], known: Container[str] = frozenset()
+    ) -> None:
+        """Begins without experience.
+
+        Args:
+            front: Gives the non-dominated individuals of this moment.
+            known: Digests of the programs that the run has scored.
+        """
+        self._problem = problem
+        self._front = front
+        self._known = known
+        self._tries: deque[_Try] = deque(maxlen=_REMEMBERED)
+        self._worst = np.full(len(problem.objectives), -np.inf)
+        self._best = np.full(len(problem.objectives), np.inf)
+
+    def learn(self, child: Individual, parent: Individual | None, checked: Mapping[str, float]) -> None:
+        """Takes in what became of a new program; what was rejected before its evaluation says nothing.
+
+        Args:
+            child: The seed, or a child that was evaluated.
+            parent: What it was made from; None for the seed.
+            checked: What its check measured.
+        """
+        if child.ok:
+            point = np.array(self._problem.point(child.scores))
+            self._worst, self._best = np.maximum(self._worst, point), np.minimum(self._best, point)
+        if parent is not None and parent.ok:
+            self._tries.append(_Try(parent.scores, child.scores if child.ok else checked, child.ok))
+
+    def choose(self, parent: Individual, digests: Sequence[str], checked: Sequence[Mapping[str, float]]) -> int:
+        """The index of the draft to be evaluated: the most promising of the new ones, of equals the first.
+
+        Args:
+            parent: What the drafts were made from; its scores must be known.
+            digests: The drafts' programs, at least one.
+            checked: What the check measured of each.
+        """
+        new = [index for index, digest in enumerate(digests) if digest not in self._known]
+        return max(new, key=lambda index: (self.gain(parent, checked[index]), -index), default=0)
+
+    def gain(self, parent: Individual, checked: Mapping[str, float]) -> float:
+        """The mean hypervolume that a program would add to the front, in the objectives' own units.
+
+        The objectives that its check measured are taken as they are. The others are the parent's, changed as they
+        changed in each of up to 16 earlier children that are most like it; those that failed add nothing. A child that
+        keeps its parent's values is always among them, so that there is an answer before the first child is scored.
+        """
+        bound, where = self._bound(), self._feasible()
+        whole = selection.hypervolume(where, bound)
+        gains = []
+        for change in [{}, *self._changes(parent, checked)]:
+            values = {**_metrics(parent), **parent.scores, **checked, **self._moved(parent, change or {})}
+            if change is None or self._problem.violation(values) > 0:
+                gains.append(0.0)
+            else:
+                points = np.vstack([where, self._problem.point(values)])
+                gains.append(max(0.0, selection.hypervolume(points, bound) - whole))
+        return float(np.mean(gains))
+
+    def _changes(self, parent: Individual, checked: Mapping[str, float]) -> list[Mapping[str, float] | None]:
+        """How the objectives that are not known changed in the nearest earlier children; None for one that failed."""
+        names = [each.name for each in self._problem.objectives if each.name in checked]
+        tries = [each for each in self._tries if all(name in each.after for name in names)]
+        if not tries:
+            return []
+        mine = np.array(_relative(names, parent.scores, checked))
+        theirs = np.array([_relative(names, each.before, each.after) for each in tries])
+        order = np.argsort(((theirs - mine) ** 2).sum(axis=1), kind="stable")[:_NEAREST]
+        rest = [each.name for each in self._problem.objectives if each.name not in checked]
+        nearest = [tries[index] for index in order]
+        return [{name: each.after[name] - each.before[name] for name in rest} if each.ok else None for each in nearest]
+
+    def _moved(self, parent: Individual, change: Mapping[str, float]) -> dict[str, float]:
+        """The parent's scores after a change, within their ranges."""
+        moved = {}
+        for objective in self._problem.objectives:
+            if objective.name in change:
+                low, high = objective.range or (-np.inf, np.inf)
+                moved[objective.name] = min(high, max(low, parent.scores[objective.name] + change[objective.name]))
+        return moved
+
+    def _bound(self) -> NDArray[np.float64]:
+        """The objectives' own references; where there is none, a little beyond the worst value that was seen."""
+        spread = self._worst - self._best
+        spread = np.where(spread > 0, spread, np.abs(self._worst))
+        beyond: NDArray[np.float64] = self._worst + _BEYOND * np.where(spread > 0, spread, 1.0)
+        for column, objective in enumerate(self._problem.objectives):
+            if objective.reference is not None:
+                beyond[column] = objective.minimised(objective.reference)
+        return beyond
+
+    def _feasible(self) -> NDArray[np.float64]:
+        members = [each for each in self._front() if each.ok]
+        broken = population.violations(self._problem, members)
+        return population.points(self._problem, [each for each, by in zip(members, broken, strict=True) if not by])
+
+
+def _relative(names: Sequence[str], before: Mapping[str, float], after: Mapping[str, float]) -> list[float]:
+    """By which part of the larger value each named one changed, from -2 to 2."""
+    return [(after[name] - before[name]) / (max(abs(after[name]), abs(before[name])) or 1.0) for name in names]
+
+
+def _metrics(individual: Individual) -> Mapping[str, float]:
+    return individual.outcome.metrics if individual.outcome else {}
