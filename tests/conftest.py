@@ -11,7 +11,7 @@ from guided_evolution.problem import Problem
 pytest.register_assert_rewrite("guided_evolution.testing")
 
 # On a new machine the first text that is drawn waits for a table of all characters.
-settings.register_profile("new machine", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.register_profile("new machine", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("new machine")
 
 

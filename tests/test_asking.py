@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from guided_evolution import session
-from guided_evolution.asking import Asker
+from guided_evolution.asking import Asker, Lane
 from guided_evolution.budget import CHARACTERS_PER_TOKEN, Budget
 from guided_evolution.errors import ModelError, UsageError
 from guided_evolution.llm import Reply, Request
@@ -193,3 +193,48 @@ def test_a_pause_longer_than_an_outage_may_last_ends_the_run_at_once(monkeypatch
         patiently(model, 5.0, monkeypatch)
     assert len(model.asked) == 1
     assert time.monotonic() - begun < 5.0
+
+
+@given(
+    st.integers(1, 3),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(-1, 6)), min_size=1, max_size=12),
+)
+def test_a_place_goes_to_the_lowest_number_that_waits_and_none_is_lost(
+    places: int, children: list[tuple[int, int, int]]
+) -> None:
+    lane, inside = Lane(places), list[int]()
+
+    async def one(number: int, turns: int) -> None:
+        async with lane.place(number):
+            inside.append(number)
+            try:
+                assert len(inside) <= places
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            finally:
+                inside.remove(number)
+
+    async def all_of_them() -> list[int]:
+        tasks = [asyncio.ensure_future(one(number, turns)) for number, turns, _ in children]
+        for step in range(8):
+            await asyncio.sleep(0)
+            for task, (_, _, at) in zip(tasks, children, strict=True):
+                if at == step:
+                    task.cancel()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not any(isinstance(each, AssertionError) for each in found)
+        order: list[int] = []
+
+        async def then(number: int) -> None:
+            async with lane.place(number):
+                order.append(number)
+                await asyncio.sleep(0)
+
+        # every place is free again: the first come get one each, and the lowest of the others go before the rest
+        await asyncio.wait_for(asyncio.gather(*(then(number) for number in (9, 8, 7, 6, 5, 4))), 5)
+        return order
+
+    order = asyncio.run(all_of_them())
+    assert not inside
+    assert order[:places] == [9, 8, 7][:places]
+    assert order[places:] == sorted(order[places:])

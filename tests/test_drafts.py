@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from guided_evolution import selection, session, view
 from guided_evolution.drafts import Promise
 from guided_evolution.errors import UsageError
 from guided_evolution.genome import Genome
-from guided_evolution.individual import PASSED_OVER, Individual, Origin, Outcome, Status, Step
+from guided_evolution.individual import PASSED_OVER, SWAP, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.presets import PRESETS
 from guided_evolution.problem import Constraint, Objective, Problem
@@ -44,9 +45,7 @@ SEED = one(0, 0.5, 50)
 
 
 def promise(problem: Problem = BOTH, *front: Individual, known: frozenset[str] = frozenset()) -> Promise:
-    found = Promise(problem, lambda: front or (SEED,), known)
-    found.learn(SEED, None, {})
-    return found
+    return Promise(problem, lambda: front or (SEED,), known)
 
 
 # -- what a draft promises --------------------------------------------------------------------------------------------
@@ -141,6 +140,35 @@ def test_of_equal_drafts_the_first_is_taken() -> None:
     assert promise().choose(SEED, ["a", "b", "c"], [{"size": 50.0}, {"size": 20.0}, {"size": 20.0}]) == 1
 
 
+def test_of_children_that_are_equally_alike_the_latest_say_what_is_to_be_expected() -> None:
+    found = promise()
+    for number in range(1, 17):
+        found.learn(one(number, 0.5, 50, 0), SEED, {})
+    assert found.gain(SEED, {"size": 50.0}) == 0
+    for number in range(17, 33):
+        found.learn(one(number, 0.9, 50, 0), SEED, {})
+    assert found.gain(SEED, {"size": 50.0}) == pytest.approx(0.4 * 50 * 16 / 17)
+
+
+def test_a_huge_score_leaves_an_answer() -> None:
+    bare = Problem(Path(), "bare", {}, (Objective("accuracy", "max"), Objective("size", "min")))
+    for problem in (BOTH, bare):
+        low, high = one(1, -sys.float_info.max, 50, 0), one(2, sys.float_info.max, 50, 0)
+        found = promise(problem, SEED, low, high)
+        for child in (low, high):
+            found.learn(child, SEED, {})
+            for parent in (SEED, low, high):
+                assert found.gain(parent, {"size": 20.0}) >= 0
+
+
+def test_of_drafts_that_break_a_constraint_the_least_breaking_is_chosen() -> None:
+    capped = replace(BOTH, constraints=(Constraint("size", max=10),))
+    found = promise(capped)
+    sizes = [{"size": 40.0}, {"size": 12.0}, {"size": 30.0}]
+    assert found.choose(SEED, ["a", "b", "c"], sizes) == 1
+    assert found.choose(SEED, ["a", "b", "c", "d"], [*sizes, {"size": 9.0}]) == 3
+
+
 # -- in a run ---------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +245,71 @@ def test_a_run_with_drafts_can_be_repeated_on_any_number_of_workers(sized: Probl
     assert dict(runs[0].plans) == dict(runs[1].plans)
 
 
+def test_what_became_of_earlier_children_decides_in_later_generations(
+    sized: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, generations=4, verify=False)
+    taught = evolve(sized, tmp_path / "taught", settings)
+    monkeypatch.setattr(Promise, "learn", lambda self, child, parent, checked: None)
+    untaught = evolve(sized, tmp_path / "untaught", settings)
+    programs = [
+        [[each.genome.digest for each in run.individuals if bool(each.generation) is later] for later in (False, True)]
+        for run in (taught, untaught)
+    ]
+    assert programs[0][0] == programs[1][0]
+    assert programs[0][1] != programs[1][1]
+
+
+def test_programs_that_are_known_give_way_to_new_ones(
+    sized: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, search="best-of-n", generations=4, verify=False)
+    run = evolve(sized, tmp_path / "run", settings)
+    chosen = Promise.choose
+    monkeypatch.setattr(
+        Promise,
+        "choose",
+        lambda self, parent, digests, checked: chosen(Promise(sized, self._front), parent, digests, checked),
+    )
+    careless = evolve(sized, tmp_path / "careless", settings)
+    distinct = [len({each.genome.digest for each in each_run.individuals}) for each_run in (run, careless)]
+    assert distinct[0] > distinct[1]
+
+
+def test_a_refused_swap_leaves_the_replies_of_the_draft_before_it_alone(sized: Problem, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, generations=4, p_mate=1.0, p_mutate=1.0, p_eot=0.0, shortcuts="on", drafts=4)
+    run = evolve(sized, tmp_path / "run", settings)
+    for each in run.individuals:
+        child = run.individual(each.id)
+        asked_for = [step for step in child.origin.steps if step.category != SWAP]
+        if child.ok and asked_for:
+            assert any(not exchange.verdict for exchange in child.origin.exchanges), child.id
+
+
+def test_adaptive_operators_learn_from_the_draft_that_was_evaluated(sized: Problem, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, generations=4, p_mate=0.0, p_eot=0.4, operators="adaptive", drafts=4, verify=False)
+    run = evolve(sized, tmp_path / "run", settings)
+    last = run.operator_odds[-1]
+    tried = {row["operator"]: row["tried"] for row in last["operators"]}
+    past = [run.individual(each.id) for each in run.individuals if 0 < each.generation < last["generation"]]
+    by_step = [{step.operator for step in each.origin.steps} for each in past]
+    assert tried["eot"] == sum("eot" in steps for steps in by_step) > 0
+    assert tried["mutate"] == sum("mutate" in steps for steps in by_step) > 0
+
+
+def test_the_first_child_is_evaluated_before_the_last_is_asked_for(sized: Problem, tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    def slowly(prompt: str) -> str:
+        time.sleep(0.2)
+        return scripted_reply(prompt)
+
+    settings = replace(SETTINGS, generations=0, llm_parallel=1, verify=False)
+    session.start(sized, settings, tmp_path / "run", [recorder], FunctionLLM(slowly, "fake"))
+    seen = [(event.kind, event.individual) for event in recorder.events if event.kind in ("ask", "evaluate")]
+    assert seen.index(("evaluate", 1)) < seen.index(("ask", 4))
+
+
 @pytest.mark.parametrize("schedule", ["generational", "steady"])
 def test_a_replay_chooses_the_same_drafts(sized: Problem, tmp_path: Path, schedule: str) -> None:
     settings = replace(SETTINGS, schedule=schedule, llm_parallel=3, workers=2)
@@ -225,6 +318,17 @@ def test_a_replay_chooses_the_same_drafts(sized: Problem, tmp_path: Path, schedu
     assert (found.ended, found.programs, found.prompts, found.scores) == ("", {}, [], {})
     verdicts = [{(call.individual, call.turn): call.verdict for call in each.calls} for each in (run, found.run)]
     assert verdicts[0] == verdicts[1]
+
+
+def test_a_steady_run_with_drafts_goes_on_after_an_interrupt(
+    sized: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, schedule="steady", llm_parallel=3)
+    part = evolve(sized, tmp_path / "run", settings, listeners=[Stopper(6, monkeypatch)])
+    before = {each.id: each.genome.digest for each in part.individuals}
+    run = session.resume(tmp_path / "run", llm=FunctionLLM(shrinking, "fake"))
+    assert len(run.individuals) == 13 > len(before)
+    assert before.items() <= {each.id: each.genome.digest for each in run.individuals}.items()
 
 
 @pytest.mark.parametrize("after", [2, 5, 9])
@@ -286,7 +390,7 @@ def test_where_a_check_measures_nothing_the_first_new_draft_is_taken(tiny: Probl
         usable = [each.verdict for each in exchanges if each.verdict in ("", PASSED_OVER)]
         assert usable == ["", PASSED_OVER, PASSED_OVER][: len(usable)]
     notes = [event.text for event in recorder.events if event.kind == "note"]
-    assert sum("drafts: check measures no objective" in text for text in notes) == 1
+    assert sum("drafts: check returns no objective" in text for text in notes) == 1
 
 
 # -- what a check may return ------------------------------------------------------------------------------------------
@@ -351,3 +455,13 @@ def test_the_command_line_makes_drafts_and_tells_of_them(sized: Problem, tmp_pat
     assert any(PASSED_OVER in text for text in shown)
     run = Run(tmp_path / "run")
     assert all(PASSED_OVER not in row["example"] for row in view.refusals(run)), "nothing was wrong with them"
+    rows = view.breakdown(run, set())
+    assert sum(row["asked"] for row in rows) == sum(call.verdict != PASSED_OVER for call in run.calls if call.turn >= 0)
+
+
+def test_a_trial_says_that_the_check_returns_no_objective(tiny: Problem) -> None:
+    toml = tiny.folder / "problem.toml"
+    toml.write_text(toml.read_text().replace("[evolution]\n", "[evolution]\ndrafts = 3\n"))
+    result = subprocess.run([str(GE), "check", str(tiny.folder)], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "drafts: check returns no objective" in result.stdout

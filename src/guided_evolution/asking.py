@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from guided_evolution.budget import Budget, Ledger
 from guided_evolution.errors import ModelError, RequestRefusedError
@@ -15,6 +18,45 @@ PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 600.0
 OUTAGE_SECONDS = 3600.0
 _LOOK_SECONDS = 0.25
+
+
+class Lane:
+    """Some places for many children; a place that gets free goes to the lowest number that waits, of equals the first.
+
+    So the first child of a generation is soon done with its questions, and evaluated while the others are asked for.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._come = itertools.count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    @contextlib.asynccontextmanager
+    async def place(self, number: int) -> AsyncIterator[None]:
+        """Waits for a place, and holds it."""
+        if self._free:
+            self._free -= 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (number, next(self._come), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # it was given a place in the same moment
+                    self._leave()
+                raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 class Asker:
@@ -42,7 +84,7 @@ class Asker:
             spending: Gives what was recorded so far; see `Store.spending`.
             emit: Told of pauses and of their ends.
         """
-        self._lane = asyncio.Semaphore(parallel)
+        self._lane = Lane(parallel)
         self._ledger = Ledger(budget, spending)
         self._emit = emit
         self._answering = asyncio.Event()
@@ -58,7 +100,7 @@ class Asker:
         Raises:
             ModelError: When the model refuses for good, or an outage lasts longer than `outage_seconds`.
         """
-        async with self._lane:
+        async with self._lane.place(number):
             held = await self._reserve(llm, request)
             self._emit(Event("ask", number, request.purpose))
             reply = None

@@ -124,10 +124,9 @@ class Breeder:
         """
         rng = stream(self._settings.seed, "child", plan.number)
         llm = self.choice.child(plan.number)
-        context, asked = self._context(plan, rng, llm)
-        drafts = []
+        drafts, asked = list[_Draft](), list[Exchange]()
         for _ in range(self._settings.drafts):
-            begin = len(asked)
+            begin, context = len(asked), self._context(plan, rng, llm, asked)
             drafts.append(replace(await self._draft(plan, self._operators(plan, rng, llm), context), begin=begin))
         draft = self._chosen(plan, drafts, asked)
         # a partner whose mating came to nothing gave the child nothing
@@ -162,13 +161,16 @@ class Breeder:
         passed = [(draft, draft.genome) for draft in drafts if draft.genome is not None]
         if len(passed) < 2:
             return passed[0][0] if passed else drafts[-1]
-        place: int | None = self._store.meta(_key(plan.number))
-        if place is None or place >= len(passed):
-            checks = [self._store.check(genome.digest) for _, genome in passed]
+        digests = [genome.digest for _, genome in passed]
+        recorded = self._store.meta(_key(plan.number))
+        if recorded in digests:
+            place = digests.index(recorded)
+        else:
+            checks = [self._store.check(digest) for digest in digests]
             known = [{**check.metrics, **check.scores} if check else {} for check in checks]
             self._tell_once(known)
-            place = self._promise.choose(plan.parents[0], [genome.digest for _, genome in passed], known)
-            self._store.put_meta(**{_key(plan.number): place})
+            place = self._promise.choose(plan.parents[0], digests, known)
+            self._store.put_meta(**{_key(plan.number): digests[place]})
         chosen = passed[place][0]
         ends = [draft.begin for draft in drafts[1:]] + [len(asked)]
         for draft, end in zip(drafts, ends, strict=True):
@@ -179,8 +181,9 @@ class Breeder:
         return chosen
 
     def _tell_once(self, known: Sequence[Mapping[str, float]]) -> None:
-        if not self._told and not any(each.name in values for each in self._problem.objectives for values in known):
-            text = "drafts: check measures no objective, so the first draft that is new is evaluated"
+        names = {each.name for each in self._problem.objectives} | {each.name for each in self._problem.constraints}
+        if not self._told and not any(names & values.keys() for values in known):
+            text = "drafts: check returns no objective, so the first draft that is new is evaluated"
             self._emit(Event("note", text=text))
         self._told = True
 
@@ -200,9 +203,9 @@ class Breeder:
         mutation: Operator = EvolutionOfThought() if thought else Mutate()
         return [Mate(), mutation] if plan.mate else [mutation]
 
-    def _context(self, plan: Plan, rng: np.random.Generator, llm: LLM) -> tuple[Context, list[Exchange]]:
-        small = llm.small
-        asked: list[Exchange] = []
+    def _context(self, plan: Plan, rng: np.random.Generator, llm: LLM, asked: list[Exchange]) -> Context:
+        """What the operators of one draft work with; `asked` grows by its questions."""
+        small, begin = llm.small, len(asked)
 
         async def ask(purpose: str, prompt: str) -> Reply:
             reply, exchange = await self._ask(llm, plan.number, len(asked), self._request(llm, purpose, prompt, rng))
@@ -210,13 +213,13 @@ class Breeder:
             return reply
 
         def refuse(reason: str) -> None:
-            if asked:  # random edits are refused too, and nobody was asked for them
+            if len(asked) > begin:  # random edits are refused too, and nobody was asked for them
                 asked[-1] = replace(asked[-1], verdict=reason)
                 self._store.put_verdict(plan.number, len(asked) - 1, reason)
             self._emit(Event("refused", plan.number, reason))
 
         async def check(genome: Genome) -> Outcome:
-            if not asked:
+            if len(asked) == begin:
                 self.asker.before_asking()  # nobody was asked, and budgets and interruptions count here too
             self.on_check(plan.number, True)
             try:
@@ -224,7 +227,7 @@ class Breeder:
             finally:
                 self.on_check(plan.number, False)
 
-        context = Context(
+        return Context(
             problem=self._problem,
             seed=self._seed,
             book=self._book,
@@ -243,7 +246,6 @@ class Breeder:
             blocks=plan.odds.blocks,
             categories=plan.odds.categories,
         )
-        return context, asked
 
     def _request(self, llm: LLM, purpose: str, prompt: str, rng: np.random.Generator) -> Request:
         small = llm.small

@@ -24,7 +24,7 @@ from guided_evolution.problem import Problem
 _REMEMBERED = 256
 # as many of those that are most like a draft say what it may come to
 _NEAREST = 16
-# the part of the range between the worst and the best value seen that lies beyond the worst, where none is set
+# where an objective has no reference, it lies beyond the worst value of the front by this part of the front's range
 _BEYOND = 0.1
 
 
@@ -57,25 +57,20 @@ class Promise:
         self._front = front
         self._known = known
         self._tries: deque[_Try] = deque(maxlen=_REMEMBERED)
-        self._worst = np.full(len(problem.objectives), -np.inf)
-        self._best = np.full(len(problem.objectives), np.inf)
 
-    def learn(self, child: Individual, parent: Individual | None, checked: Mapping[str, float]) -> None:
-        """Takes in what became of a new program; what was rejected before its evaluation says nothing.
+    def learn(self, child: Individual, parent: Individual, checked: Mapping[str, float]) -> None:
+        """Takes in what became of a program that was evaluated.
 
         Args:
-            child: The seed, or a child that was evaluated.
-            parent: What it was made from; None for the seed.
-            checked: What its check measured.
+            parent: What it was made from.
+            checked: What its check measured; only looked at when it failed.
         """
-        if child.ok:
-            point = np.array(self._problem.point(child.scores))
-            self._worst, self._best = np.maximum(self._worst, point), np.minimum(self._best, point)
-        if parent is not None and parent.ok:
-            self._tries.append(_Try(parent.scores, child.scores if child.ok else checked, child.ok))
+        self._tries.append(_Try(parent.scores, child.scores if child.ok else checked, child.ok))
 
     def choose(self, parent: Individual, digests: Sequence[str], checked: Sequence[Mapping[str, float]]) -> int:
         """The index of the draft to be evaluated: the most promising of the new ones, of equals the first.
+
+        As in selection, one that is known to break a constraint ranks behind every one that isn't.
 
         Args:
             parent: What the drafts were made from; its scores must be known.
@@ -83,31 +78,38 @@ class Promise:
             checked: What the check measured of each.
         """
         new = [index for index, digest in enumerate(digests) if digest not in self._known]
-        return max(new, key=lambda index: (self.gain(parent, checked[index]), -index), default=0)
+
+        def promise(index: int) -> tuple[float, float, int]:
+            known = checked[index]
+            return -self._problem.violation(_kept(parent, known)), self.gain(parent, known), -index
+
+        return max(new, key=promise, default=0)
 
     def gain(self, parent: Individual, checked: Mapping[str, float]) -> float:
         """The mean hypervolume that a program would add to the front, in the objectives' own units.
 
         The objectives that its check measured are taken as they are. The others are the parent's, changed as they
-        changed in each of up to 16 earlier children that are most like it; those that failed add nothing. A child that
-        keeps its parent's values is always among them, so that there is an answer before the first child is scored.
+        changed in each of up to 16 earlier children that are most like it, of equals the latest; those that failed add
+        nothing. A child that keeps its parent's values is always among them, so that there is an answer before the
+        first child is scored.
         """
-        bound, where = self._bound(), self._feasible()
+        front = [each for each in self._front() if each.ok]
+        bound, where = self._bound([parent, *front]), self._feasible(front)
         whole = selection.hypervolume(where, bound)
         gains = []
         for change in [{}, *self._changes(parent, checked)]:
-            values = {**_metrics(parent), **parent.scores, **checked, **self._moved(parent, change or {})}
-            if change is None or self._problem.violation(values) > 0:
+            values = {**_kept(parent, checked), **self._moved(parent, change or {})}
+            point = self._problem.point(values)
+            if change is None or self._problem.violation(values) > 0 or not np.isfinite(point).all():
                 gains.append(0.0)
             else:
-                points = np.vstack([where, self._problem.point(values)])
-                gains.append(max(0.0, selection.hypervolume(points, bound) - whole))
+                gains.append(max(0.0, selection.hypervolume(np.vstack([where, point]), bound) - whole))
         return float(np.mean(gains))
 
     def _changes(self, parent: Individual, checked: Mapping[str, float]) -> list[Mapping[str, float] | None]:
         """How the objectives that are not known changed in the nearest earlier children; None for one that failed."""
         names = [each.name for each in self._problem.objectives if each.name in checked]
-        tries = [each for each in self._tries if all(name in each.after for name in names)]
+        tries = [each for each in reversed(self._tries) if all(name in each.after for name in names)]
         if not tries:
             return []
         mine = np.array(_relative(names, parent.scores, checked))
@@ -126,20 +128,19 @@ class Promise:
                 moved[objective.name] = min(high, max(low, parent.scores[objective.name] + change[objective.name]))
         return moved
 
-    def _bound(self) -> NDArray[np.float64]:
-        """The objectives' own references; where there is none, a little beyond the worst value that was seen."""
-        spread = self._worst - self._best
-        spread = np.where(spread > 0, spread, np.abs(self._worst))
-        beyond: NDArray[np.float64] = self._worst + _BEYOND * np.where(spread > 0, spread, 1.0)
-        for column, objective in enumerate(self._problem.objectives):
-            if objective.reference is not None:
-                beyond[column] = objective.minimised(objective.reference)
-        return beyond
+    def _bound(self, individuals: Sequence[Individual]) -> NDArray[np.float64]:
+        """The objectives' own references; where there is none, a little beyond the worst value of the individuals."""
+        bound = np.array(population.reference_point(self._problem, individuals))
+        with np.errstate(over="ignore"):
+            spread = np.ptp(population.points(self._problem, individuals), axis=0)
+            beyond = bound + _BEYOND * np.where(spread > 0, spread, np.maximum(1.0, np.abs(bound)))
+        free = [each.reference is None for each in self._problem.objectives]
+        result: NDArray[np.float64] = np.where(free & np.isfinite(beyond), beyond, bound)
+        return result
 
-    def _feasible(self) -> NDArray[np.float64]:
-        members = [each for each in self._front() if each.ok]
-        broken = population.violations(self._problem, members)
-        return population.points(self._problem, [each for each, by in zip(members, broken, strict=True) if not by])
+    def _feasible(self, front: Sequence[Individual]) -> NDArray[np.float64]:
+        broken = population.violations(self._problem, front)
+        return population.points(self._problem, [each for each, by in zip(front, broken, strict=True) if not by])
 
 
 def _relative(names: Sequence[str], before: Mapping[str, float], after: Mapping[str, float]) -> list[float]:
@@ -147,5 +148,7 @@ def _relative(names: Sequence[str], before: Mapping[str, float], after: Mapping[
     return [(after[name] - before[name]) / (max(abs(after[name]), abs(before[name])) or 1.0) for name in names]
 
 
-def _metrics(individual: Individual) -> Mapping[str, float]:
-    return individual.outcome.metrics if individual.outcome else {}
+def _kept(parent: Individual, checked: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of a child that keeps its parent's, except for what its check measured."""
+    metrics = parent.outcome.metrics if parent.outcome else {}
+    return {**metrics, **parent.scores, **checked}

@@ -14,6 +14,7 @@ from guided_evolution.budget import require_price
 from guided_evolution.drafts import Promise
 from guided_evolution.errors import ProblemError, RunError
 from guided_evolution.estimate import Estimate, as_usual, estimate, planned_generations
+from guided_evolution.events import Event
 from guided_evolution.executors import Executor
 from guided_evolution.executors.local import LocalExecutor
 from guided_evolution.executors.opening import open_executor
@@ -149,9 +150,14 @@ async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> 
             checked = outcome.scores
         seed = replace(seed, outcome=outcome)
         promise = Promise(errand.problem, lambda: [seed])
-        promise.learn(seed, None, {})
         breeder = Breeder(
-            errand.problem, errand.settings, errand.store, llm, errand.scorer, promise, lambda event: None
+            errand.problem,
+            errand.settings,
+            errand.store,
+            llm,
+            errand.scorer,
+            promise,
+            lambda event: _pass_on(event, tell),
         )
         breeder.asker.outage_seconds = 0.0  # a person waits for the answer
         child, rejected = await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True))
@@ -161,3 +167,8 @@ async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> 
         return estimate(errand.settings, planned, usual, outcome.seconds)
     finally:
         await llm.close()
+
+
+def _pass_on(event: Event, tell: Callable[[str, Any], None]) -> None:
+    if event.kind == "note":
+        tell("note", event.text)

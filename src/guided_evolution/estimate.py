@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from guided_evolution.genome import Genome
-from guided_evolution.individual import Exchange, Individual, Status, Step
+from guided_evolution.individual import PASSED_OVER, Exchange, Individual, Status, Step
 from guided_evolution.rows import Call
 from guided_evolution.settings import Settings
 
@@ -100,7 +100,8 @@ def as_usual(exchanges: Iterable[Exchange], genome: Genome, steps: Sequence[Step
     if not asked:
         return list(exchanges)
     own, usual = sum(asked) / len(asked), sum(lengths.values()) / len(lengths)
-    return [_resized(exchange, own, usual) for exchange in exchanges]
+    # those of other drafts were about other blocks
+    return [each if each.verdict == PASSED_OVER else _resized(each, own, usual) for each in exchanges]
 
 
 def _resized(exchange: Exchange, own: float, usual: float) -> Exchange:

@@ -98,7 +98,7 @@ class Exchange:
     taken_from: str = ""
 
 
-PASSED_OVER = "passed over: another draft promised more"
+PASSED_OVER = "passed over: another draft was evaluated"
 """The verdict on replies that were usable, in a draft that did not become the child."""
 
 

@@ -225,7 +225,7 @@ class Nursery:
                     child = self._inheriting(child, self.individuals[twin])
                 self._digests.setdefault(child.genome.digest, child.id)
             self.individuals[child.id] = child
-            if twin is None and child.status is not Status.REJECTED:
+            if twin is None and child.status not in (Status.REJECTED, Status.LOST):
                 self._learn(child)
             if child.ok and twin is None:
                 fresh.append(child)
@@ -233,9 +233,9 @@ class Nursery:
         return fresh
 
     def _learn(self, child: Individual) -> None:
-        if self._settings.drafts > 1:
-            parent = self.individuals[child.origin.parents[0]] if child.origin.parents else None
+        if self._settings.drafts > 1 and child.origin.parents:
             checked = None if child.ok else self._store.check(child.genome.digest)
+            parent = self.individuals[child.origin.parents[0]]
             self._promise.learn(child, parent, checked.scores if checked else {})
 
     def _inheriting(self, child: Individual, twin: Individual) -> Individual:

@@ -154,9 +154,12 @@ class OperatorOdds:
 
 def _way(child: Individual) -> str:
     """How a child was to be made: a mating that failed, and was followed by a mutation, was a mating."""
-    tried = {exchange.purpose for exchange in child.origin.exchanges}
-    tried |= {step.operator for step in child.origin.steps}
-    return next((name for name in (MATE, EOT) if name in tried), MUTATE)
+    asked = {exchange.purpose for exchange in child.origin.exchanges}
+    done = {step.operator for step in child.origin.steps}
+    if MATE in asked | done:
+        return MATE
+    # what other drafts asked doesn't say how this child came about
+    return EOT if EOT in (done or asked) else MUTATE
 
 
 def _key(generation: int) -> str:

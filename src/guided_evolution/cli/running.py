@@ -268,6 +268,8 @@ def _try(problem: Problem, settings: Settings, *, as_json: bool = False) -> None
     def tell(key: str, value: Any) -> None:
         if key == "blocks":
             line = f"{len(value)} blocks: {', '.join(name for name, _, _ in value)}"
+        elif key == "note":
+            line = value
         elif key == "mutation":
             child, rejected = value
             asked = child.origin.exchanges

@@ -27,12 +27,12 @@ def breakdown(run: Run, entered: set[int]) -> list[dict[str, Any]]:
     the problem's check, `scored` those with scores, `improved` those better than their first parent in one objective
     and worse in none, `reached` those that joined the front when they were scored (`entered`), `front` those on it
     now. An operator that was asked for a child and left no step in it, such as a mating that failed, has a row with an
-    empty block.
+    empty block. Replies of drafts that were passed over are left out.
     """
     front = {each.id for each in run.front}
     calls: dict[int, list[Call]] = defaultdict(list)
     for call in run.calls:
-        if call.turn >= 0:
+        if call.turn >= 0 and call.verdict != PASSED_OVER:
             calls[call.individual].append(call)
     rows: dict[tuple[str, ...], dict[str, int]] = {}
     for child in run.individuals:
@@ -42,12 +42,11 @@ def breakdown(run: Run, entered: set[int]) -> list[dict[str, Any]]:
             model = asked[-1].model if asked else RANDOM if unasked else ""
             key = (step.operator, step.block, step.category, step.character, model)
             row = rows.setdefault(key, dict.fromkeys(COUNTS, 0))
-            used = any(not call.verdict for call in asked) or (unasked and child.status is not Status.REJECTED)
-            passed = used or any(call.verdict == PASSED_OVER for call in asked)
-            lives = used and child.ok
+            passed = any(not call.verdict for call in asked) or (unasked and child.status is not Status.REJECTED)
+            lives = passed and child.ok
             row["tried"] += 1
             row["asked"] += len(asked)
-            row["parsed"] += passed or unasked or any(call.verdict.startswith(CHECK_FAILED) for call in asked)
+            row["parsed"] += unasked or any(not call.verdict or call.verdict.startswith(CHECK_FAILED) for call in asked)
             row["passed"] += passed
             row["scored"] += lives
             row["improved"] += lives and improved(run, child, run.by_id.get(child.origin.parents[0]))
