@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from guided_evolution import view
 from guided_evolution.errors import RunError
-from guided_evolution.individual import Exchange, Individual, Status
+from guided_evolution.individual import PASSED_OVER, Exchange, Individual, Status
 from guided_evolution.progress import format_twice
 from guided_evolution.ui.archive import archive_stem, zipped
 from guided_evolution.ui.code import CONTEXT, coloured
@@ -57,7 +57,10 @@ class IndividualPages:
                 children_more=max(0, len(children) - MANY),
                 taught=taught[:MANY],
                 cost=_cost(one.origin.exchanges),
-                exchanges=[{"of": each, "opened": not each.verdict} for each in one.origin.exchanges],
+                exchanges=[
+                    {"of": each, "opened": not each.verdict, "spare": each.verdict == PASSED_OVER}
+                    for each in one.origin.exchanges
+                ],
                 lessons=[
                     lesson
                     for step in one.origin.steps
