@@ -38,6 +38,7 @@ PUBLISHED = {
     "search": "evolution",
     "schedule": "generational",
     "prune": False,
+    "drafts": 1,
 }
 
 
@@ -55,6 +56,7 @@ def test_the_paper_preset_has_the_published_value(tiny: Problem, name: str, valu
         "operators": "adaptive", "shortcuts": "on",
         "temperature": (1.0, 1.0), "reply_tokens": (7, 7), "top_p": 0.9, "moves": "on", "tries": 4, "retry": "repair",
         "characters": False, "search": "sequential", "schedule": "steady", "prune": True,
+        "drafts": 3,
     }  # fmt: skip
     settings = Settings(**away).with_changes(expanded({"preset": "paper"}), "here")
     assert getattr(settings, name) == value

@@ -99,15 +99,15 @@ class Breeder:
         store: Store,
         llm: LLM,
         scorer: Scorer,
-        promise: Promise,
         emit: Callable[[Event], None],
+        promise: Promise | None = None,
     ) -> None:
         self._problem = problem
         self._settings = settings
         self._store = store
         self.choice = ModelChoice(problem, settings, store, llm)
         self._scorer = scorer
-        self._promise = promise
+        self._promise = promise or Promise(problem, lambda: ())
         self._told = False
         self._emit = emit
         self._book = Book(problem.prompts)

@@ -11,7 +11,6 @@ from typing import Any
 
 from guided_evolution.breeding import Breeder, Plan
 from guided_evolution.budget import require_price
-from guided_evolution.drafts import Promise
 from guided_evolution.errors import ProblemError, RunError
 from guided_evolution.estimate import Estimate, as_usual, estimate, planned_generations
 from guided_evolution.events import Event
@@ -149,15 +148,8 @@ async def _check(errand: Errand, llm: LLM, tell: Callable[[str, Any], None]) -> 
             tell(stage, outcome)
             checked = outcome.scores
         seed = replace(seed, outcome=outcome)
-        promise = Promise(errand.problem, lambda: [seed])
         breeder = Breeder(
-            errand.problem,
-            errand.settings,
-            errand.store,
-            llm,
-            errand.scorer,
-            promise,
-            lambda event: _pass_on(event, tell),
+            errand.problem, errand.settings, errand.store, llm, errand.scorer, lambda event: _pass_on(event, tell)
         )
         breeder.asker.outage_seconds = 0.0  # a person waits for the answer
         child, rejected = await breeder.breed(Plan(1, 0, (seed,), mate=False, mutate=True))

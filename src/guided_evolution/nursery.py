@@ -60,7 +60,7 @@ class Nursery:
         self._front = Front(problem)
         self._digests: dict[str, int] = {}
         self._promise = Promise(problem, lambda: self._front.members, self._digests)
-        self._breeder = Breeder(problem, settings, store, llm, self._scorer, self._promise, emit)
+        self._breeder = Breeder(problem, settings, store, llm, self._scorer, emit, self._promise)
         self._breeder.asker.before_asking = self._may_start
         self._breeder.asker.stop = self.stop
         self._breeder.on_check = self._checking

@@ -150,7 +150,8 @@ def test_fifty_kills_give_the_run_that_was_left_alone(home: Path) -> None:
     draw = random.Random(7)
     kinds: Counter[str] = Counter()
     killed, number = 0, 0
-    while killed < KILLS:
+    # on a slow machine a question takes little of the time, so it may need some more
+    while killed < KILLS or (len(+kinds) < 3 and killed < 3 * KILLS):
         run, lost, calls, done = home / f"run{number}", 0, Counter[str](), False
         for session in range(PER_RUN + 1):
             known, scored, _ = recorded(run)
@@ -180,7 +181,7 @@ def test_fifty_kills_give_the_run_that_was_left_alone(home: Path) -> None:
         assert lost <= 2 * PER_RUN, "at most the calls in flight at each kill"
         assert story(run) == whole
         number += 1
-    assert min(kinds.values()) > 0, f"kills at every kind of step: {kinds}"
+    assert len(+kinds) == 3, f"kills at every kind of step: {kinds}"
     print(duration, kinds)
     leave_nothing_behind(home)
 
