@@ -15,7 +15,7 @@ from guided_evolution import selection, session, view
 from guided_evolution.drafts import Promise
 from guided_evolution.errors import UsageError
 from guided_evolution.genome import Genome
-from guided_evolution.individual import PASSED_OVER, SWAP, Individual, Origin, Outcome, Status, Step
+from guided_evolution.individual import PASSED_OVER, Individual, Origin, Outcome, Status, Step
 from guided_evolution.llm.scripted import FunctionLLM
 from guided_evolution.presets import PRESETS
 from guided_evolution.problem import Constraint, Objective, Problem
@@ -275,13 +275,20 @@ def test_programs_that_are_known_give_way_to_new_ones(
     assert distinct[0] > distinct[1]
 
 
-def test_a_refused_swap_leaves_the_replies_of_the_draft_before_it_alone(sized: Problem, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, generations=4, p_mate=1.0, p_mutate=1.0, p_eot=0.0, shortcuts="on", drafts=4)
-    run = evolve(sized, tmp_path / "run", settings)
-    for each in run.individuals:
+def test_a_refused_swap_leaves_the_replies_of_the_draft_before_it_alone(tmp_path: Path) -> None:
+    # a program that changes two of the three numbers is refused, so no block can be taken from a partner
+    problem = knowing(
+        tmp_path / "sized",
+        "{} if sum(a != b for a, b in zip(numbers(program), (1, 2, 3))) < 2 else 1 / 0",
+    )
+    settings = replace(SETTINGS, p_mate=1.0, p_mutate=1.0, p_eot=0.0, shortcuts="on", tries=4, generations=3)
+    recorder = Recorder()
+    run = evolve(problem, tmp_path / "run", settings, listeners=[recorder])
+    refused = sum(event.kind == "refused" for event in recorder.events)
+    assert refused > sum(call.verdict not in ("", PASSED_OVER) for call in run.calls), "some were refused unasked"
+    for each in run.individuals[1:]:
         child = run.individual(each.id)
-        asked_for = [step for step in child.origin.steps if step.category != SWAP]
-        if child.ok and asked_for:
+        if child.ok:
             assert any(not exchange.verdict for exchange in child.origin.exchanges), child.id
 
 
